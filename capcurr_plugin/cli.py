@@ -1,0 +1,84 @@
+"""The `capcurr` command. A command's module is imported only when it is the one to run, so that help is instant."""
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from capcurr_plugin.errors import InputError, JobError
+
+# name -> (module with add_arguments and run, help). A name with a space belongs to a group.
+COMMANDS = {
+    "doctor": ("capcurr_plugin.doctor", "show what is installed, what works, and how to mend what does not"),
+    "demo": ("capcurr_plugin.demo", "see the parts at work on a small built-in data set"),
+    "data convert": ("capcurr_plugin.data.convert", "convert and check row files: JSON Lines, Parquet, verl's form"),
+}
+GROUPS = {"data": "build and convert training data"}
+
+DESCRIPTION = "The staged capability curriculum for vision-language models: perception, textual, then visual reasoning."
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, but a wrong command line gets one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    argv = list(sys.argv[1:] if argv is None else argv)
+    parser = _parser(argv)
+    args = parser.parse_args(argv)
+    try:
+        return args.run(args)
+    except InputError as error:
+        print(f"{parser.prog}: error: {error}", file=sys.stderr)
+        return 2
+    except JobError as error:
+        print(f"{parser.prog}: failed: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"{parser.prog}: stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `capcurr ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def _parser(argv: Sequence[str]) -> Parser:
+    """The parser with the arguments of the one command that argv names."""
+    parser = Parser(prog="capcurr", description=DESCRIPTION, allow_abbrev=False)
+    parser.add_argument("--version", action=_Version, help="print the version")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    groups = {}
+    for name, text in GROUPS.items():
+        group = commands.add_parser(name, help=text, description=text.capitalize() + ".", allow_abbrev=False)
+        groups[name] = group.add_subparsers(metavar="COMMAND", required=True)
+    chosen = " ".join(argv[:2]) if argv and argv[0] in GROUPS else " ".join(argv[:1])
+    for name, (module, text) in COMMANDS.items():
+        group, _, word = name.rpartition(" ")
+        command = (groups[group] if group else commands).add_parser(word, help=text, allow_abbrev=False)
+        if name == chosen:
+            implementation = importlib.import_module(module)
+            implementation.add_arguments(command)
+            command.set_defaults(run=implementation.run)
+    return parser
+
+
+class _Version(argparse.Action):
+    """Looks the version up only when it is asked for."""
+
+    def __init__(self, **options: object) -> None:
+        super().__init__(nargs=0, **options)  # pyright: ignore[reportArgumentType]
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        from importlib.metadata import version
+
+        print(f"capcurr-plugin {version('capcurr-plugin')}")
+        parser.exit()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

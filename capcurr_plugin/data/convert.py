@@ -1,0 +1,126 @@
+"""`capcurr data convert IN OUT`: rows from one file format or form to another, every row checked."""
+
+import argparse
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from capcurr_plugin.errors import InputError
+from capcurr_plugin.prompt import PLACEMENTS, TRAINING
+from capcurr_plugin.row_files import ENDINGS, ON_BAD_ROW, BadRows, RowReader, format_of, write_rows
+from capcurr_plugin.rows import CAPABILITIES, ImageRoot, Row, RowError
+
+Form = Literal["rows", "choices", "verl"]
+FORMS: tuple[Form, ...] = get_args(Form)
+
+DESCRIPTION = """\
+Convert rows between JSON Lines (plain, .gz, .zst) and Parquet, by the endings of the two names, and check every row.
+The input may hold rows (index, problem, answer, images, source), multiple-choice rows of the synthesis (prompt,
+image_path, option_A to option_D), or a Parquet file that `--to verl` wrote. Further columns are kept."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = DESCRIPTION
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("input", metavar="IN", type=Path, help=f"a row file: {', '.join(ENDINGS)}")
+    parser.add_argument("output", metavar="OUT", type=Path, help="the file to write; it is replaced when all is well")
+    parser.add_argument(
+        "--to",
+        choices=FORMS,
+        default="rows",
+        help="rows (default), choices (the synthesis' multiple-choice rows), or verl (Parquet for verl's RLHFDataset)",
+    )
+    parser.add_argument(
+        "--image-root",
+        metavar="DIR",
+        type=Path,
+        help="check that every image exists under DIR; --to verl always checks (default there: the folder of IN)",
+    )
+    parser.add_argument("--capability", choices=CAPABILITIES, help="the capability of rows that do not name one")
+    parser.add_argument(
+        "--prompt",
+        choices=PLACEMENTS,
+        help=f"--to verl: where the unified prompt goes (default: {TRAINING}, as in the published training)",
+    )
+    parser.add_argument(
+        "--embed-images", action="store_true", help="--to verl: put the images into the file instead of their paths"
+    )
+    parser.add_argument(
+        "--on-bad-row",
+        choices=ON_BAD_ROW,
+        default="fail",
+        help="fail: stop at the first bad row (default). skip: write bad rows with their reasons to OUT.bad.jsonl",
+    )
+    parser.add_argument("--json", action="store_true", help="print the summary as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.output.exists() and args.output.samefile(args.input):
+        raise InputError(f"{args.output}: is the input too; give another name")
+    if args.to == "verl" and format_of(args.output) != ".parquet":
+        raise InputError(f"{args.output}: verl's form is Parquet; give a name that ends in .parquet")
+    if args.to != "verl" and (args.prompt or args.embed_images):
+        raise InputError("--prompt and --embed-images go with --to verl; rows hold neither prompt nor image")
+    folder = args.image_root or (args.input.parent if args.to == "verl" else None)
+    with _progress_bar() as tell, BadRows(args.on_bad_row, args.output) as bad:
+        reader = RowReader(args.input, bad, ImageRoot(folder) if folder else None, tell)
+        count = _write(args, reader)
+    summary = {
+        "input": str(args.input),
+        "output": str(args.output),
+        "rows": count,
+        "bad_rows": bad.count,
+        "bad_rows_file": str(bad.path) if bad.count else None,
+    }
+    print(json.dumps(summary) if args.json else _sentence(summary))
+    return 0
+
+
+def _write(args: argparse.Namespace, reader: RowReader) -> int:
+    if args.to == "verl":
+        from capcurr_plugin.verl_form import VerlForm
+
+        assert reader.images is not None
+        form = VerlForm(reader.images, args.prompt or TRAINING, args.embed_images)
+        return form.write(args.output, _records(reader, args.capability, form.record))
+    record = Row.choice_record if args.to == "choices" else Row.record
+    return write_rows(args.output, _records(reader, args.capability, record))
+
+
+def _records(
+    reader: RowReader, capability: str | None, record: Callable[[Row], dict[str, Any]]
+) -> Iterator[dict[str, Any]]:
+    """The rows in the form they are written in. Ends in an error when no row is left: an empty file helps nobody."""
+    found = False
+    for row in reader:
+        if capability:
+            row.extra.setdefault("capability", capability)
+        try:
+            converted = record(row)
+        except RowError as error:
+            reader.refuse(str(error), row.record())
+        else:
+            found = True
+            yield converted
+    if not found:
+        raise InputError(
+            f"{reader.path}: all {reader.bad.count:,} rows are bad; without --on-bad-row skip the first is told"
+        )
+
+
+@contextmanager
+def _progress_bar() -> Iterator[Callable[[float], object]]:
+    """A bar over the share of the input that is read, on a terminal only."""
+    from tqdm import tqdm
+
+    with tqdm(total=100, unit="%", bar_format="{l_bar}{bar}| {elapsed} < {remaining}", disable=None, delay=1) as bar:
+        yield lambda share: bar.update(100 * share - bar.n)
+
+
+def _sentence(summary: dict[str, Any]) -> str:
+    text = f"{summary['rows']:,} rows -> {summary['output']}"
+    if summary["bad_rows"]:
+        text += f"; {summary['bad_rows']:,} bad rows -> {summary['bad_rows_file']}"
+    return text

@@ -1,0 +1,180 @@
+"""Rows in Parquet. A column whose values are not all of one simple type is kept as JSON text, marked in its metadata,
+so that what was read from JSON comes back the same: 1 and 1.0, null and absent, nested and mixed values.
+"""
+
+import json
+import math
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from capcurr_plugin.atomic import replacing
+from capcurr_plugin.errors import InputError
+from capcurr_plugin.jsonl import dumps, loads
+from capcurr_plugin.rows import RowError
+
+READ_ROWS = 1024  # at once
+WRITE_ROWS, WRITE_BYTES = 16384, 16 << 20  # a row group ends at either
+
+JSON_MARK = {b"capcurr.encoding": b"json"}
+TYPES: dict[str, pa.DataType] = {
+    "text": pa.string(),
+    "bool": pa.bool_(),
+    "int": pa.int64(),
+    "float": pa.float64(),
+    "texts": pa.list_(pa.string()),
+    "bools": pa.list_(pa.bool_()),
+}
+# The schema's own columns have their type whatever the rows hold.
+COLUMN_KINDS = {
+    "index": "text",
+    "problem": "text",
+    "answer": "text",
+    "images": "texts",
+    "source": "text",
+    "predictions": "texts",
+    "correctness": "bools",
+    "pass_rate": "float",
+}
+
+
+def read_records(path: Path, tell: Callable[[float], object]) -> Iterator[dict[str, Any] | RowError]:
+    """Every row as a JSON object, or the error of a value that is none; `tell` hears the share that is read."""
+    try:
+        with pq.ParquetFile(path, pre_buffer=False) as file:
+            # verl's form holds the row itself in one column; the others, images among them, are not even read.
+            verl = is_verl_form(file.schema_arrow.names)
+            if not verl:
+                _check_schema(path, file.schema_arrow)
+            columns = ["extra_info"] if verl else None
+            encoded = [f.name for f in file.schema_arrow if f.metadata and JSON_MARK.items() <= f.metadata.items()]
+            done = 0
+            for batch in file.iter_batches(READ_ROWS, columns=columns):
+                for values in batch.to_pylist():
+                    yield _row_of_verl_form(values) if verl else _row(values, encoded)
+                done += batch.num_rows
+                tell(done / file.metadata.num_rows)
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).partition("\n")[0].rstrip(".")
+        raise InputError(f"{path}: not a whole Parquet file ({reason})") from None
+
+
+def is_verl_form(columns: Iterable[str]) -> bool:
+    return {"data_source", "prompt", "reward_model", "extra_info"} <= set(columns)
+
+
+def _row_of_verl_form(values: dict[str, Any]) -> dict[str, Any] | RowError:
+    text = (values["extra_info"] or {}).get("row")
+    if not isinstance(text, str):
+        return RowError(
+            "'extra_info' has no 'row'; of verl's files, those that `capcurr data convert` wrote can be read"
+        )
+    try:
+        return loads(text)
+    except RowError as error:
+        return RowError(f"'extra_info.row': {error}")
+
+
+def _row(values: dict[str, Any], encoded: list[str]) -> dict[str, Any] | RowError:
+    record = {name: value for name, value in values.items() if value is not None}
+    for name, value in record.items():
+        if name in encoded:
+            try:
+                record[name] = loads(value)
+            except RowError as error:
+                return RowError(f"column {name!r}: {error}")
+        elif not _is_finite(value):
+            return RowError(f"column {name!r} holds NaN or an infinity, which JSON does not have; write null")
+    return record
+
+
+def _is_finite(value: Any) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, list):
+        return all(map(_is_finite, value))
+    if isinstance(value, dict):
+        return all(map(_is_finite, value.values()))
+    return True
+
+
+def _check_schema(path: Path, schema: pa.Schema) -> None:
+    if len(set(schema.names)) != len(schema.names):
+        raise InputError(f"{path}: two columns have the same name; rename one")
+    for column in schema:
+        if not _fits_json(column.type):
+            raise InputError(
+                f"{path}: column {column.name!r} has the type {column.type}, which a row cannot hold; "
+                "turn it into text, numbers or lists of them, or drop it"
+            )
+
+
+def _fits_json(kind: pa.DataType) -> bool:
+    types = pa.types
+    if types.is_struct(kind):
+        return all(_fits_json(kind.field(i).type) for i in range(kind.num_fields))
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind) or types.is_dictionary(kind):
+        return _fits_json(kind.value_type)
+    checks = (types.is_string, types.is_large_string, types.is_boolean, types.is_integer, types.is_floating)
+    return types.is_null(kind) or any(check(kind) for check in checks)
+
+
+def write_records(path: Path, records: Iterable[dict[str, Any]]) -> int:
+    """Write JSON objects as rows. Parquet wants every column's type first, so the rows wait in a file meanwhile."""
+    kinds: dict[str, str] = {}
+    with replacing(path) as file, tempfile.TemporaryFile(dir=path.parent) as spool:
+        for record in records:
+            for name, value in record.items():
+                kind = COLUMN_KINDS.get(name) or _kind(value)
+                kinds[name] = kind if kinds.get(name, kind) == kind else "json"
+            spool.write(dumps(record).encode() + b"\n")
+        spool.seek(0)
+        fields = [
+            pa.field(name, TYPES.get(kind, pa.string()), metadata=JSON_MARK if kind == "json" else None)
+            for name, kind in kinds.items()
+        ]
+        texts = [name for name, kind in kinds.items() if kind == "json"]
+        rows = ((_encode(json.loads(line), texts), len(line)) for line in spool)
+        return write_table(file, pa.schema(fields), rows)
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, list):
+        return "texts" if all(isinstance(item, str) for item in value) else "json"
+    if type(value) is int:
+        return "int" if -(2**63) <= value < 2**63 else "json"
+    return {str: "text", bool: "bool", float: "float"}.get(type(value), "json")
+
+
+def _encode(record: dict[str, Any], texts: list[str]) -> dict[str, Any]:
+    for name in texts:
+        if name in record:
+            record[name] = dumps(record[name])
+    return record
+
+
+def write_table(file: IO[bytes], schema: pa.Schema, rows: Iterable[tuple[dict[str, Any], int]]) -> int:
+    """Write records of a known schema, each given with its size in bytes, a bounded row group at a time."""
+    count = 0
+    with pq.ParquetWriter(file, schema, compression="zstd") as writer:
+        for group in _groups(rows):
+            columns = [pa.array([record.get(f.name) for record in group], f.type) for f in schema]
+            writer.write_batch(pa.record_batch(columns, schema=schema))
+            count += len(group)
+    return count
+
+
+def _groups(rows: Iterable[tuple[dict[str, Any], int]]) -> Iterator[list[dict[str, Any]]]:
+    group, total = [], 0
+    for record, size in rows:
+        group.append(record)
+        total += size
+        if len(group) == WRITE_ROWS or total >= WRITE_BYTES:
+            yield group
+            group, total = [], 0
+    if group:
+        yield group

@@ -1,0 +1,166 @@
+"""Row files of either format, read as a stream of checked Rows and written whole or not at all."""
+
+import contextlib
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import IO, Any, Literal, get_args
+
+from capcurr_plugin import jsonl
+from capcurr_plugin.atomic import replacing
+from capcurr_plugin.errors import InputError
+from capcurr_plugin.rows import ImageRoot, Row, RowError, parse_row
+
+ENDINGS = (*jsonl.ENDINGS, ".parquet")
+STARTS = {b"PAR1": ".parquet", b"\x1f\x8b": ".jsonl.gz", b"\x28\xb5\x2f\xfd": ".jsonl.zst"}  # of each format's files
+MAX_KEPT_BYTES = 1 << 20  # of a refused row, in the file of bad rows
+TELL_EVERY = 1024  # rows
+
+OnBadRow = Literal["fail", "skip"]
+ON_BAD_ROW: tuple[OnBadRow, ...] = get_args(OnBadRow)
+
+
+def format_of(path: Path) -> str:
+    """The ending that says how a row file is stored."""
+    name = path.name.lower()
+    for ending in ENDINGS:
+        if name.endswith(ending) and name != ending:
+            return ending
+    raise InputError(f"{path}: the name must end in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}")
+
+
+class BadRows:
+    """Where refused rows go: the first one ends the job, or each is written, with its reason, beside the output."""
+
+    def __init__(self, on_bad_row: OnBadRow, output: Path) -> None:
+        self.path = output.with_name(f"{output.name}.bad.jsonl")
+        self.count = 0
+        self._skip = on_bad_row == "skip"
+        self._file: IO[bytes] | None = None
+        self._exit = contextlib.ExitStack()
+
+    def __enter__(self) -> "BadRows":
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._exit.__exit__(*error)
+        if error[0] is None and self.count == 0:
+            self.path.unlink(missing_ok=True)  # that an earlier run left
+
+    def refuse(self, file: Path, unit: str, number: int, reason: str, raw: str) -> None:
+        if not self._skip:
+            raise InputError(f"{file}, {unit} {number}: {reason}")
+        if self._file is None:
+            self._file = self._exit.enter_context(replacing(self.path))
+        self.count += 1
+        record = {"file": str(file), unit: number, "reason": reason, "raw": raw[:MAX_KEPT_BYTES]}
+        # A name or a raw text may hold half a surrogate pair, which UTF-8 cannot.
+        self._file.write(jsonl.dumps(record).encode("utf-8", "backslashreplace") + b"\n")
+
+
+class RowReader:
+    """One row file, checked as it is read. `number` is the line or row that was read last, counted from 1."""
+
+    def __init__(
+        self,
+        path: Path,
+        bad: BadRows,
+        images: ImageRoot | None = None,
+        tell: Callable[[float], object] = lambda share: None,
+    ) -> None:
+        """`images`: every image must exist under it. `tell` hears, now and then, the share of the file that is read."""
+        self.path, self.bad, self.images, self.tell = path, bad, images, tell
+        self.format = format_of(path)
+        self.unit = "row" if self.format == ".parquet" else "line"
+        self.number = 0
+        self._first_use: dict[bytes, int] = {}  # of each index; digests, because an index may be long
+        self._check_file()
+
+    def __iter__(self) -> Iterator[Row]:
+        records = self._parquet_records() if self.format == ".parquet" else self._jsonl_records()
+        found = False
+        for record, raw in records:
+            found = True
+            try:
+                if isinstance(record, RowError):
+                    raise record
+                row = parse_row(record)
+                self._check_index(row.index)
+                if self.images:
+                    for name in row.images:
+                        self.images.find(name)
+            except RowError as error:
+                self.refuse(str(error), raw)
+            except RecursionError:
+                self.refuse("the row is nested too deeply", raw)
+            else:
+                yield row
+        if not found:
+            raise InputError(f"{self.path}: the file has no rows")
+
+    def refuse(self, reason: str, raw: Any) -> None:
+        """Hand the row that was read last to the bad ones. `raw`: its line, or the object that stood in its place."""
+        text = raw.decode("utf-8", "backslashreplace") if isinstance(raw, bytes) else str(raw)
+        self.bad.refuse(self.path, self.unit, self.number, reason, text)
+
+    def _jsonl_records(self) -> Iterator[tuple[dict[str, Any] | RowError, bytes]]:
+        size = self.path.stat().st_size
+        with jsonl.lines(self.path, self.format) as (lines, position):
+            for line, length in lines:
+                self.number += 1
+                try:
+                    yield jsonl.parse_line(line, length), line
+                except RowError as error:
+                    yield error, line
+                if self.number % TELL_EVERY == 0:
+                    self.tell(position() / size)
+
+    def _parquet_records(self) -> Iterator[tuple[dict[str, Any] | RowError, object]]:
+        from capcurr_plugin import parquet
+
+        for record in parquet.read_records(self.path, self.tell):
+            self.number += 1
+            yield record, record
+
+    def _check_index(self, index: str) -> None:
+        digest = hashlib.blake2b(index.encode(), digest_size=16).digest()
+        first = self._first_use.setdefault(digest, self.number)
+        if first != self.number:
+            raise RowError(f"index {index!r} was already used in {self.unit} {first}")
+
+    def _check_file(self) -> None:
+        """Refuse, in one line, what is not a file of the format that its name says."""
+        path = self.path
+        if path.is_dir():
+            raise InputError(f"{path}: is a folder; give a file")
+        if not path.exists():
+            raise InputError(f"{path}: no such file")
+        if not path.is_file():
+            raise InputError(f"{path}: not a regular file")
+        try:
+            with path.open("rb") as file:
+                start = file.read(4)
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+        if not start:
+            raise InputError(f"{path}: the file is empty")
+        if start[:2] in (b"\xff\xfe", b"\xfe\xff"):
+            raise InputError(f"{path}: the text is UTF-16; save it as UTF-8")
+        for magic, ending in STARTS.items():
+            if start.startswith(magic) and self.format != ending:
+                raise InputError(f"{path}: holds what a {ending} file holds; rename it so that it ends in {ending}")
+
+
+def write_rows(path: Path, records: Iterable[dict[str, Any]]) -> int:
+    """Write JSON objects as the file's ending says; the number of rows written."""
+    ending = format_of(path)
+    if ending == ".parquet":
+        from capcurr_plugin import parquet
+
+        return parquet.write_records(path, records)
+    count = 0
+    with replacing(path) as file, jsonl.compressing(file, ending) as out:
+        for record in records:
+            out.write(jsonl.dumps(record).encode() + b"\n")
+            count += 1
+    return count

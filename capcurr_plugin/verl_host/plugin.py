@@ -1,0 +1,22 @@
+"""What verl loads at the end of `import verl`, in the trainer and in every Ray worker: keep it light.
+
+verl swallows an error in here (it logs at debug level); `capcurr doctor --for verl` shows it.
+"""
+
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.plugins import Plugins
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+
+
+class RecipeSearchPath(SearchPathPlugin):
+    """Lets every verl command compose `+capcurr=...`. Registered here, so other Hydra programs do not see the group."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        search_path.append(provider="capcurr-plugin", path="pkg://verl_recipes")
+
+
+Plugins.instance().register(RecipeSearchPath)
+
+
+def is_active() -> bool:
+    return RecipeSearchPath in Plugins.instance().discover(SearchPathPlugin)

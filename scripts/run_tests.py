@@ -1,0 +1,100 @@
+"""Runs every test in the environment of its host and ends with one summary in pytest's words.
+
+usage: python3 scripts/run_tests.py [--fast] [--env NAME ...] [pytest arguments]
+
+The tests of core, of installing, and of the house itself run in the environment `core`; `tests/verl` and
+`tests/vlmeval` run beside the real hosts. Environments are made on first use.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import xml.etree.ElementTree as ET
+from dataclasses import dataclass, field
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(CHECKOUT))
+
+from capcurr_plugin.environments import EnvironmentFailed, ensure, uv  # noqa: E402
+
+FOLDERS = {"core": ["tests/core", "tests/install", "tests/house"], "verl": ["tests/verl"], "vlmeval": ["tests/vlmeval"]}
+NO_TESTS = 5  # pytest's exit code when nothing was selected
+OUTCOMES = ("failed", "passed", "skipped", "xfailed", "errors")
+
+
+@dataclass
+class Summary:
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(OUTCOMES, 0))
+    bad: list[str] = field(default_factory=list)  # what failed, by name
+    broken: list[str] = field(default_factory=list)  # environments whose tests did not run to their end
+
+    def add(self, environment: str, report: Path, exit_code: int) -> None:
+        if report.exists():
+            for case in ET.parse(report).iter("testcase"):
+                self._add_case(environment, case)
+        if exit_code not in (0, 1, NO_TESTS) or not report.exists():
+            self.broken.append(f"{environment}: pytest ended with exit code {exit_code}")
+
+    def _add_case(self, environment: str, case: ET.Element) -> None:
+        kinds = [child.tag for child in case]
+        name = f"[{environment}] {case.get('classname')}::{case.get('name')}"
+        if "failure" in kinds or "error" in kinds:
+            outcome = "failed" if "failure" in kinds else "errors"
+            self.bad.append(f"{outcome.upper()} {name}")
+        elif "skipped" in kinds:
+            skipped = case.find("skipped")
+            outcome = "xfailed" if skipped is not None and skipped.get("type") == "pytest.xfail" else "skipped"
+        else:
+            outcome = "passed"
+        self.counts[outcome] += 1
+
+    @property
+    def ok(self) -> bool:
+        return not self.bad and not self.broken and self.counts["passed"] > 0
+
+    def line(self, seconds: float) -> str:
+        parts = [f"{count} {outcome}" for outcome, count in self.counts.items() if count] or ["no tests ran"]
+        return f"{', '.join(parts)} in {seconds:.2f}s".center(78, " ").center(100, "=")
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--fast", action="store_true", help="leave out the tests marked slow")
+    parser.add_argument("--env", action="append", choices=FOLDERS, help="only the tests of this environment")
+    args, pytest_args = parser.parse_known_args(argv)
+    if args.fast:
+        pytest_args = ["-m", "not slow", *pytest_args]
+    start = time.monotonic()
+    summary = Summary()
+    try:
+        uv()  # the install tests call it
+        for name in args.env or FOLDERS:
+            python = ensure(name)
+            with tempfile.TemporaryDirectory() as folder:
+                report = Path(folder) / "report.xml"
+                summary.add(name, report, run_pytest(name, python, report, pytest_args))
+    except EnvironmentFailed as error:
+        summary.broken.append(str(error))
+    for line in [*summary.broken, *summary.bad]:
+        print(line)
+    print(summary.line(time.monotonic() - start))
+    return 0 if summary.ok else 1
+
+
+def run_pytest(name: str, python: Path, report: Path, arguments: list[str]) -> int:
+    """pytest in one environment; `-qq` keeps its own summary line away, failures are shown in full."""
+    folders = [folder for folder in FOLDERS[name] if (CHECKOUT / folder).is_dir()]
+    print(f"---- {name}: {' '.join(folders)}", flush=True)
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    # The hosts are large: without cached bytecode each of their many starts would compile them anew.
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    command = [str(python), "-m", "pytest", "-qq", f"--junitxml={report}", "--durations=5", *folders, *arguments]
+    return subprocess.run(command, cwd=CHECKOUT, env=environment, check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,59 @@
+"""The rules of the house that a machine can check."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+def run(*command):
+    done = subprocess.run(list(map(str, command)), cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_lint_and_format():
+    code, output = run(sys.executable, "scripts/check.py", "ruff")
+    assert code == 0, output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", ["core", "verl", "vlmeval"])
+def test_types(part):
+    code, output = run(sys.executable, "scripts/check.py", part)
+    assert code == 0, output
+
+
+def test_core_imports_no_host_and_nothing_heavy():
+    modules = [
+        path.relative_to(CHECKOUT).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__")
+        for path in sorted((CHECKOUT / "capcurr_plugin").rglob("*.py"))
+        if "_host" not in path.as_posix() and path.name not in ("__main__.py", "parquet.py", "verl_form.py")
+    ]
+    assert "capcurr_plugin.rows" in modules
+    code = (
+        f"import sys, importlib\nfor name in {modules!r}: importlib.import_module(name)\n"
+        "heavy = {'torch', 'pandas', 'numpy', 'pyarrow', 'transformers', 'verl', 'vlmeval', 'ray', 'hydra'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    assert run(sys.executable, "-c", code) == (0, "[]\n")
+
+
+def test_package_init_is_empty_of_imports():
+    assert "import" not in (CHECKOUT / "capcurr_plugin" / "__init__.py").read_text()
+
+
+def test_no_committed_file_is_large_or_names_this_machine():
+    code, listing = run("git", "ls-files")
+    assert code == 0, listing
+    needles = [str(CHECKOUT).encode(), str(Path.home()).encode() + b"/"]
+    for name in listing.splitlines():
+        path = CHECKOUT / name
+        if not path.exists():
+            continue
+        content = path.read_bytes()
+        assert len(content) < 1_000_000, name
+        for needle in needles:
+            assert needle == b"//" or needle not in content, f"{name} names {needle.decode()}"

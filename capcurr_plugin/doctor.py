@@ -47,7 +47,8 @@ ENGINES = {
     "lmdeploy": ("lmdeploy",),
     "transformers": ("transformers",),
 }
-AWS_CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_BEARER_TOKEN_BEDROCK")
+CLAUDE_KEYS = ("ANTHROPIC_API_KEY", "AWS_BEARER_TOKEN_BEDROCK")
+AWS_CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_PROFILE")
 PROBE_SECONDS = 180
 REINSTALL = "pip install --force-reinstall --no-deps capcurr-plugin"
 
@@ -299,24 +300,30 @@ def check_engines() -> list[Check]:
 
 
 def check_judges() -> list[Check]:
-    """Claude needs its SDK and a key or AWS credentials; any other judge needs an OpenAI-compatible server's key."""
+    """Claude needs its SDK and a key; any other judge needs an OpenAI-compatible server and its key."""
     section = "judge"
-    sdk = _installed("anthropic")
-    claude = [name for name in ("ANTHROPIC_API_KEY", *AWS_CREDENTIALS) if os.environ.get(name)]
-    checks = [
-        Check(section, "anthropic", "ok", sdk, needed=False)
-        if sdk
-        else Check(
-            section, "anthropic", "absent", "not installed", "pip install 'capcurr-plugin[judge]'", needed=bool(claude)
-        )
-    ]
-    present = [*claude, *(["OPENAI_API_KEY"] if os.environ.get("OPENAI_API_KEY") else [])]
-    if present:
-        checks.append(Check(section, "keys", "ok", f"set: {', '.join(present)}"))
-    else:
-        fix = "export ANTHROPIC_API_KEY=..., or AWS_PROFILE=... for Bedrock, or OPENAI_API_KEY=..."
+    present = [name for name in (*CLAUDE_KEYS, *AWS_CREDENTIALS, "OPENAI_API_KEY") if os.environ.get(name)]
+    claude = [name for name in present if name != "OPENAI_API_KEY"]
+    checks = [_sdk_check(section, needed=bool(claude))]
+    if not present:
+        fix = f"export {CLAUDE_KEYS[0]}=..., or {CLAUDE_KEYS[1]}=... for Bedrock, or OPENAI_API_KEY=..."
         checks.append(Check(section, "keys", "absent", "no judge's key is set", fix))
+        return checks
+    checks.append(Check(section, "keys", "ok", f"set: {', '.join(present)}"))
+    if any(name in AWS_CREDENTIALS for name in present) and find_spec("boto3") is None:
+        detail = f"{', '.join(n for n in present if n in AWS_CREDENTIALS)} signs through boto3, which is not installed"
+        fix = f"set {CLAUDE_KEYS[1]} instead, or pip install boto3 (it takes python-dateutil below 3)"
+        only_way = not any(name not in AWS_CREDENTIALS for name in present)
+        checks.append(Check(section, "boto3", "absent", detail, fix, needed=only_way))
     return checks
+
+
+def _sdk_check(section: str, *, needed: bool) -> Check:
+    found = _installed("anthropic")
+    if found is None:
+        fix = "pip install 'capcurr-plugin[judge]'"
+        return Check(section, "anthropic", "absent", "not installed", fix, needed=needed)
+    return Check(section, "anthropic", "ok", found, needed=needed)
 
 
 # Asking

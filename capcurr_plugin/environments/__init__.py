@@ -136,7 +136,7 @@ def _local_cpu_torch(base: Path) -> Path | None:
 @functools.cache
 def _pip_settings() -> dict[str, str]:
     """pip's settings of this machine by their plain names; of several places the environment's wins."""
-    lines = _run([sys.executable, "-m", "pip", "config", "list"], "read pip's settings").splitlines()
+    lines = _run([str(uv().with_name("pip")), "config", "list"], "read pip's settings").splitlines()
     settings: dict[str, str] = {}
     for line in sorted(lines, key=lambda line: line.startswith(":env:")):
         match = re.fullmatch(r"(?:global|install|:env:)\.([a-z-]+)='(.*)'", line.strip())
@@ -152,7 +152,7 @@ def uv() -> Path:
     executable = folder / "bin" / "uv"
     if not executable.exists():
         root().mkdir(parents=True, exist_ok=True)
-        _run([sys.executable, "-m", "venv", "--clear", str(folder)], "make a virtual environment")
+        _run([str(_base_python()), "-m", "venv", "--clear", str(folder)], "make a virtual environment")
         _run([str(folder / "bin" / "pip"), "install", "--quiet", "uv>=0.5"], "install uv")
     return executable
 
@@ -183,7 +183,7 @@ def find_python(environment: Environment) -> Path:
     """This Python when it fits, else the newest on the PATH that does."""
     first, last = environment.pythons
     if first <= sys.version_info[:2] <= last:
-        return Path(sys.executable)
+        return _base_python()
     for minor in range(last[1], first[1] - 1, -1):
         found = shutil.which(f"python3.{minor}")
         if found and _python_version(Path(found)) == (3, minor):
@@ -192,6 +192,11 @@ def find_python(environment: Environment) -> Path:
         f"the environment {environment.name!r} needs Python {first[0]}.{first[1]} to {last[0]}.{last[1]}; "
         f"this is {platform.python_version()} and none is on the PATH"
     )
+
+
+def _base_python() -> Path:
+    """The Python under this one: the same whether or not an environment of ours is running."""
+    return Path(sys.base_prefix) / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}"
 
 
 def _python_version(python: Path) -> tuple[int, int] | None:
@@ -225,20 +230,28 @@ def _lock(folder: Path) -> Iterator[None]:
 
 
 def renew_lock(environment: Environment) -> None:
-    """Resolve the environment anew, for every Python of its range, and write the versions to its lock."""
-    wanted = [*([TORCH, TORCHVISION] if environment.needs_torch else []), *environment.requirements]
-    wanted.append(f"capcurr-plugin[{','.join(environment.extras)}] @ {CHECKOUT.as_uri()}")
-    first = ".".join(map(str, environment.pythons[0]))
+    """Resolve the environment anew, for every Python of its range, and write the versions to its lock.
+
+    The host is resolved alone, as its users have it; the plugin's extras must then fit to what is there.
+    """
+    torch = [TORCH, TORCHVISION] if environment.needs_torch else []
+    host = _compile(environment, [*torch, *environment.requirements])
+    plugin = f"capcurr-plugin[{','.join(environment.extras)}] @ {CHECKOUT.as_uri()}"
+    lines = _compile(environment, [*torch, *environment.requirements, plugin], constraints=host)
+    # A CPU build needs none of these, and the lock should not name versions that nobody runs.
+    unused = re.compile(r"(nvidia-|cuda-|triton\b|torch(vision)?==)")
+    environment.lock.write_text("\n".join(sorted([*(x for x in lines if not unused.match(x)), *torch])) + "\n")
+    print(f"wrote {environment.lock}")
+
+
+def _compile(environment: Environment, wanted: list[str], constraints: list[str] | None = None) -> list[str]:
     root().mkdir(parents=True, exist_ok=True)
-    source = root() / f"{environment.name}.in"
+    source, bound = root() / f"{environment.name}.in", root() / f"{environment.name}.bound"
     source.write_text("\n".join(wanted))
+    bound.write_text("\n".join(constraints or []))
+    first = ".".join(map(str, environment.pythons[0]))
     text = _uv(
         *("pip", "compile", "--quiet", "--universal", "--python-version", first, "--no-header", "--no-annotate"),
-        *("--no-emit-package", "capcurr-plugin", "--upgrade", str(source)),
+        *("--no-emit-package", "capcurr-plugin", "--constraint", str(bound), str(source)),
     )
-    # A CPU build needs none of these, and the lock should not name a version that nobody runs.
-    unused = re.compile(r"(nvidia-|cuda-|triton\b|torch(vision)?==)")
-    lines = [line for line in text.splitlines() if line and not line.startswith("#") and not unused.match(line)]
-    pins = [TORCH, TORCHVISION] if environment.needs_torch else []
-    environment.lock.write_text("\n".join(sorted([*lines, *pins])) + "\n")
-    print(f"wrote {environment.lock}")
+    return [line for line in text.splitlines() if line and not line.startswith("#")]

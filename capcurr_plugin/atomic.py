@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from capcurr_plugin.errors import InputError
+from capcurr_plugin.errors import InputError, JobError
 
 
 @contextlib.contextmanager
@@ -18,7 +18,7 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     if path.is_dir():
         raise InputError(f"{path}: is a folder; give the name of a file")
     try:
-        handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.", suffix=".part")
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror})") from None
     try:
@@ -28,6 +28,9 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
             os.fsync(file.fileno())
         Path(part).chmod(0o666 & ~_umask())  # mkstemp makes private files
         Path(part).replace(path)
+    except OSError as error:  # no space, a quota, a broken disk
+        Path(part).unlink(missing_ok=True)
+        raise JobError(f"{path}: not written ({error.strerror or error}); what was there before is unchanged") from None
     except BaseException:
         Path(part).unlink(missing_ok=True)
         raise

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -24,27 +25,43 @@ class Parser(argparse.ArgumentParser):
     """argparse, but a wrong command line gets one line."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+        self.exit(2, f"{self.prog}: error: {_one_line(message)} (see {self.prog} --help)\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    argv = list(sys.argv[1:] if argv is None else argv)
-    parser = _parser(argv)
-    args = parser.parse_args(argv)
     try:
-        return args.run(args)
+        try:
+            return run(sys.argv[1:] if argv is None else argv)
+        finally:
+            if sys.stdout:
+                sys.stdout.flush()  # a closed pipe must show here, not when Python ends
     except InputError as error:
-        print(f"{parser.prog}: error: {error}", file=sys.stderr)
-        return 2
+        return _end(2, f"error: {error}")
     except JobError as error:
-        print(f"{parser.prog}: failed: {error}", file=sys.stderr)
-        return 1
+        return _end(1, f"failed: {error}")
     except KeyboardInterrupt:
-        print(f"{parser.prog}: stopped", file=sys.stderr)
-        return 130
+        return _end(130, "stopped")
     except BrokenPipeError:  # `capcurr ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run one command; what is wrong with it is raised."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # a file's name may be any bytes
+    args = _parser(argv).parse_args(argv)
+    return args.run(args)
+
+
+def _end(code: int, message: str) -> int:
+    print(f"capcurr: {_one_line(message)}", file=sys.stderr)
+    return code
+
+
+def _one_line(message: str) -> str:
+    """A file's name or a value in a message may hold line ends and other control characters."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
 
 
 def _parser(argv: Sequence[str]) -> Parser:
@@ -56,7 +73,7 @@ def _parser(argv: Sequence[str]) -> Parser:
     for name, text in GROUPS.items():
         group = commands.add_parser(name, help=text, description=text.capitalize() + ".", allow_abbrev=False)
         groups[name] = group.add_subparsers(metavar="COMMAND", required=True)
-    chosen = " ".join(argv[:2]) if argv and argv[0] in GROUPS else " ".join(argv[:1])
+    chosen = " ".join(argv[:2] if argv and argv[0] in GROUPS else argv[:1])
     for name, (module, text) in COMMANDS.items():
         group, _, word = name.rpartition(" ")
         command = (groups[group] if group else commands).add_parser(word, help=text, allow_abbrev=False)

@@ -7,14 +7,13 @@ that only what happened there counts.
 import argparse
 import json
 import os
-import platform
 import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, entry_points, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -50,6 +49,7 @@ ENGINES = {
 CLAUDE_KEYS = ("ANTHROPIC_API_KEY", "AWS_BEARER_TOKEN_BEDROCK")
 AWS_CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_PROFILE")
 PROBE_SECONDS = 180
+MIN_SECRET = 6  # characters; shorter values are words such as "none"
 REINSTALL = "pip install --force-reinstall --no-deps capcurr-plugin"
 
 
@@ -89,8 +89,9 @@ def run(args: argparse.Namespace) -> int:
         )
     else:
         print_checks(checks)
-        if args.asked:
-            print(f"\n{'broken for' if broken else 'ready for'}: {', '.join(args.asked)}")
+        for asked in dict.fromkeys(args.asked):
+            ready = all(check.section != asked for check in broken)
+            print(f"\n{'ready' if ready else 'not ready'} for {asked}")
     return 1 if broken else 0
 
 
@@ -98,7 +99,8 @@ def examine() -> list[Check]:
     """All checks. The hosts are asked at the same time, because each takes seconds to start."""
     with ThreadPoolExecutor() as pool:
         sections = (check_system, check_verl, check_vlmeval, check_engines, check_judges)
-        return [check for section in pool.map(_call, sections) for check in section]
+        checks = [check for section in pool.map(_call, sections) for check in section]
+    return [replace(check, detail=_without_secrets(check.detail)) for check in checks]
 
 
 def _call(section: Callable[[], list[Check]]) -> list[Check]:
@@ -122,7 +124,7 @@ def print_checks(checks: list[Check]) -> None:
 def check_system() -> list[Check]:
     section = "system"
     return [
-        _version_check(section, "python", platform.python_version(), "use Python 3.10 to 3.13"),
+        _version_check(section, "python", ".".join(map(str, sys.version_info[:3])), "use Python 3.10 to 3.13"),
         Check(section, "capcurr-plugin", "ok", f"{version('capcurr-plugin')} in {Path(__file__).parent}"),
         Check(section, "processor", "ok", f"{os.cpu_count()} cores"),
         _torch_check(section),
@@ -140,19 +142,23 @@ def _version_check(section: str, name: str, found: str, fix: str) -> Check:
 def _torch_check(section: str) -> Check:
     found = _installed("torch")
     if found is None:
-        return Check(section, "torch", "absent", "not installed; the hosts bring it")
+        return Check(section, "torch", "absent", "not installed; the hosts bring it", needed=False)
     return Check(section, "torch", "ok", f"{found}{' (CPU build)' if '+cpu' in found else ''}")
 
 
 def _gpu_check(section: str) -> Check:
     """Asked of the driver, so that torch need not be imported."""
     if shutil.which("nvidia-smi") is None:
-        return Check(section, "gpu", "absent", "none seen (no nvidia-smi); training runs on the CPU for tests only")
+        return Check(section, "gpu", "absent", "none seen: there is no nvidia-smi", needed=False)
     command = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
     except subprocess.TimeoutExpired:
         return Check(section, "gpu", "broken", "nvidia-smi did not answer within 20 s", "restart the driver")
+    except OSError as error:
+        return Check(
+            section, "gpu", "broken", f"nvidia-smi does not start ({error.strerror})", "load the NVIDIA driver"
+        )
     lines = done.stdout.strip().splitlines()
     if done.returncode or not lines:
         reason = (done.stderr or done.stdout).strip().partition("\n")[0] or "it lists no GPU"
@@ -236,12 +242,13 @@ answer["alias"] = "Qwen3_VL_8B_Staged" in supported_VLM
 
 def check_vlmeval() -> list[Check]:
     section = "vlmeval"
-    home, found = os.environ.get("VLMEVALKIT_HOME"), _installed("ms-vlmeval")
+    found = _installed("ms-vlmeval")
+    home = Path(os.environ["VLMEVALKIT_HOME"]).resolve() if os.environ.get("VLMEVALKIT_HOME") else None
     if home is not None:
-        if not (Path(home) / "run.py").is_file() or not (Path(home) / "vlmeval" / "config.py").is_file():
+        if not (home / "run.py").is_file() or not (home / "vlmeval" / "config.py").is_file():
             detail = f"VLMEVALKIT_HOME is {home}, which holds no run.py and vlmeval/config.py"
             return [Check(section, "clone", "broken", detail, "point it at a clone of VLMEvalKit, or unset it")]
-        host = Check(section, "clone", "ok", f"{home} ({_commit(Path(home))})")
+        host = Check(section, "clone", "ok", f"{home} ({_commit(home)})")
     elif found is not None:
         host = _version_check(section, "ms-vlmeval", found, "pip install ms-vlmeval==0.0.20")
     else:
@@ -250,7 +257,7 @@ def check_vlmeval() -> list[Check]:
     return [host, _vlmeval_hook_check(section, home)]
 
 
-def _vlmeval_hook_check(section: str, home: str | None) -> Check:
+def _vlmeval_hook_check(section: str, home: Path | None) -> Check:
     answer = _probe(_VLMEVAL_PROBE, path=home)
     if "crash" in answer:
         detail = f"`import vlmeval.config` fails: {answer['crash']}"
@@ -304,7 +311,7 @@ def check_judges() -> list[Check]:
     section = "judge"
     present = [name for name in (*CLAUDE_KEYS, *AWS_CREDENTIALS, "OPENAI_API_KEY") if os.environ.get(name)]
     claude = [name for name in present if name != "OPENAI_API_KEY"]
-    checks = [_sdk_check(section, needed=bool(claude))]
+    checks = [_sdk_check(section, needed=bool(claude) and "OPENAI_API_KEY" not in present)]
     if not present:
         fix = f"export {CLAUDE_KEYS[0]}=..., or {CLAUDE_KEYS[1]}=... for Bedrock, or OPENAI_API_KEY=..."
         checks.append(Check(section, "keys", "absent", "no judge's key is set", fix))
@@ -336,18 +343,20 @@ def _installed(package: str) -> str | None:
         return None
 
 
-def _probe(code: str, path: str | None = None) -> dict[str, Any]:
+def _probe(code: str, path: Path | None = None) -> dict[str, Any]:
     """Run code that fills `answer` in a new Python; `crash` holds the last line of what stopped it."""
     mark = "capcurr-probe:"
-    program = f"import json, sys\n{code}\nprint({mark!r} + json.dumps(answer))"
+    program = f"import json, sys\n{code}\nprint('\\n' + {mark!r} + json.dumps(answer))"
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
     if path is not None:
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [path, os.environ.get("PYTHONPATH")]))
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(path), os.environ.get("PYTHONPATH")]))
     try:
         done = subprocess.run(
             [sys.executable, "-c", program],
             capture_output=True,
             text=True,
+            encoding="utf-8",
+            errors="replace",
             timeout=PROBE_SECONDS,
             env=environment,
             cwd=Path(sys.executable).parent,  # not the user's folder, whose files could shadow modules
@@ -360,3 +369,11 @@ def _probe(code: str, path: str | None = None) -> dict[str, Any]:
         return json.loads(found[1])
     lines = done.stderr.strip().splitlines()
     return {"crash": lines[-1] if lines else f"exit code {done.returncode}"}
+
+
+def _without_secrets(text: str) -> str:
+    """What a host prints when it fails may quote its settings."""
+    for name, value in os.environ.items():
+        if len(value) >= MIN_SECRET and re.search(r"KEY|TOKEN|SECRET|PASSWORD", name, re.IGNORECASE):
+            text = text.replace(value, f"<{name}>")
+    return text

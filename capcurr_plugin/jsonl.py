@@ -76,23 +76,19 @@ def parse_line(line: bytes, length: int) -> dict[str, Any]:
     value = loads(text)
     if not isinstance(value, dict):
         raise RowError("the line is not a JSON object")
-    if "\\ud" in text or "\\uD" in text:
-        refuse_half_characters(value)
     return value
-
-
-def refuse_half_characters(value: Any) -> None:
-    """JSON can write one half of a surrogate pair, which is no character and fits no file."""
-    try:
-        dumps(value).encode()
-    except UnicodeEncodeError as error:
-        raise RowError(f"the text holds {error.object[error.start]!r}, half of a surrogate pair") from None
 
 
 def loads(text: str) -> Any:
     """JSON as the standard has it: no NaN, no number beyond a float, no key twice in an object."""
     try:
-        return _DECODER.decode(text)
+        value = _DECODER.decode(text)
+        if "\\ud" in text or "\\uD" in text:
+            dumps(value).encode()
+        return value
+    except UnicodeEncodeError as error:
+        half = error.object[error.start]
+        raise RowError(f"the text holds {half!r}, half of a surrogate pair, which is no character") from None
     except json.JSONDecodeError as error:
         if error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated string"):
             raise RowError("the JSON ends too early; the line may be cut off") from None

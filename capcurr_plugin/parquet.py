@@ -45,41 +45,48 @@ COLUMN_KINDS = {
 def read_records(path: Path, tell: Callable[[float], object]) -> Iterator[dict[str, Any] | RowError]:
     """Every row as a JSON object, or the error of a value that is none; `tell` hears the share that is read."""
     try:
-        with pq.ParquetFile(path, pre_buffer=False) as file:
+        with path.open("rb") as raw, pq.ParquetFile(raw, pre_buffer=False, page_checksum_verification=True) as file:
+            schema = file.schema_arrow
             # verl's form holds the row itself in one column; the others, images among them, are not even read.
-            verl = is_verl_form(file.schema_arrow.names)
+            verl = is_verl_form(schema.names)
             if not verl:
-                _check_schema(path, file.schema_arrow)
+                _check_schema(path, schema)
             columns = ["extra_info"] if verl else None
-            encoded = [f.name for f in file.schema_arrow if f.metadata and JSON_MARK.items() <= f.metadata.items()]
+            encoded = {f.name for f in schema if _is_marked(f) and pa.types.is_string(f.type)}
             done = 0
             for batch in file.iter_batches(READ_ROWS, columns=columns):
                 for values in batch.to_pylist():
                     yield _row_of_verl_form(values) if verl else _row(values, encoded)
                 done += batch.num_rows
                 tell(done / file.metadata.num_rows)
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: a text or the name of a column in it is not UTF-8") from None
     except (pa.ArrowException, OSError) as error:
         reason = str(error).partition("\n")[0].rstrip(".")
         raise InputError(f"{path}: not a whole Parquet file ({reason})") from None
 
 
 def is_verl_form(columns: Iterable[str]) -> bool:
-    return {"data_source", "prompt", "reward_model", "extra_info"} <= set(columns)
+    return "index" not in columns and {"data_source", "prompt", "reward_model", "extra_info"} <= set(columns)
+
+
+def _is_marked(field: pa.Field) -> bool:
+    return field.metadata is not None and JSON_MARK.items() <= field.metadata.items()
 
 
 def _row_of_verl_form(values: dict[str, Any]) -> dict[str, Any] | RowError:
-    text = (values["extra_info"] or {}).get("row")
+    extra_info = values["extra_info"]
+    text = extra_info.get("row") if isinstance(extra_info, dict) else None
     if not isinstance(text, str):
-        return RowError(
-            "'extra_info' has no 'row'; of verl's files, those that `capcurr data convert` wrote can be read"
-        )
+        return RowError("'extra_info' has no 'row': of verl's files, only those of `capcurr data convert` can be read")
     try:
-        return loads(text)
+        record = loads(text)
     except RowError as error:
         return RowError(f"'extra_info.row': {error}")
+    return record if isinstance(record, dict) else RowError("'extra_info.row' is not a JSON object")
 
 
-def _row(values: dict[str, Any], encoded: list[str]) -> dict[str, Any] | RowError:
+def _row(values: dict[str, Any], encoded: set[str]) -> dict[str, Any] | RowError:
     record = {name: value for name, value in values.items() if value is not None}
     for name, value in record.items():
         if name in encoded:
@@ -106,21 +113,28 @@ def _check_schema(path: Path, schema: pa.Schema) -> None:
     if len(set(schema.names)) != len(schema.names):
         raise InputError(f"{path}: two columns have the same name; rename one")
     for column in schema:
-        if not _fits_json(column.type):
-            raise InputError(
-                f"{path}: column {column.name!r} has the type {column.type}, which a row cannot hold; "
-                "turn it into text, numbers or lists of them, or drop it"
-            )
+        reason = _misfit(column.type)
+        if _is_marked(column) and not pa.types.is_string(column.type):
+            reason = f"has the type {column.type} but is marked as JSON text"
+        if reason:
+            advice = "turn it into text, numbers or lists of them, or drop it"
+            raise InputError(f"{path}: column {column.name!r} {reason}; {advice}")
 
 
-def _fits_json(kind: pa.DataType) -> bool:
+def _misfit(kind: pa.DataType) -> str | None:
+    """Why values of a type cannot stand in a row; None when they can."""
     types = pa.types
     if types.is_struct(kind):
-        return all(_fits_json(kind.field(i).type) for i in range(kind.num_fields))
+        fields = [kind.field(i) for i in range(kind.num_fields)]
+        if len({f.name for f in fields}) < len(fields):
+            return "holds an object with two fields of the same name"
+        return next((reason for f in fields if (reason := _misfit(f.type))), None)
     if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind) or types.is_dictionary(kind):
-        return _fits_json(kind.value_type)
-    checks = (types.is_string, types.is_large_string, types.is_boolean, types.is_integer, types.is_floating)
-    return types.is_null(kind) or any(check(kind) for check in checks)
+        return _misfit(kind.value_type)
+    fitting = (types.is_null, types.is_string, types.is_large_string, types.is_boolean)
+    if types.is_integer(kind) or types.is_floating(kind) or any(fits(kind) for fits in fitting):
+        return None
+    return f"has the type {kind}, which a row cannot hold"
 
 
 def write_records(path: Path, records: Iterable[dict[str, Any]]) -> int:
@@ -160,7 +174,7 @@ def _encode(record: dict[str, Any], texts: list[str]) -> dict[str, Any]:
 def write_table(file: IO[bytes], schema: pa.Schema, rows: Iterable[tuple[dict[str, Any], int]]) -> int:
     """Write records of a known schema, each given with its size in bytes, a bounded row group at a time."""
     count = 0
-    with pq.ParquetWriter(file, schema, compression="zstd") as writer:
+    with pq.ParquetWriter(file, schema, compression="zstd", write_page_checksum=True) as writer:
         for group in _groups(rows):
             columns = [pa.array([record.get(f.name) for record in group], f.type) for f in schema]
             writer.write_batch(pa.record_batch(columns, schema=schema))

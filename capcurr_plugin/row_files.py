@@ -2,6 +2,8 @@
 
 import contextlib
 import hashlib
+import json
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, Literal, get_args
@@ -29,11 +31,26 @@ def format_of(path: Path) -> str:
     raise InputError(f"{path}: the name must end in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}")
 
 
+def _is_folder(path: Path) -> bool:
+    try:
+        return stat.S_ISDIR(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise InputError(f"{path}: not a usable name ({error.strerror})") from None
+
+
+class NothingLeft(InputError):
+    """Every row was bad; the bad ones are kept all the same."""
+
+
 class BadRows:
     """Where refused rows go: the first one ends the job, or each is written, with its reason, beside the output."""
 
     def __init__(self, on_bad_row: OnBadRow, output: Path) -> None:
         self.path = output.with_name(f"{output.name}.bad.jsonl")
+        if _is_folder(self.path):
+            raise InputError(f"{self.path}: is a folder, but bad rows would be written there; remove it")
         self.count = 0
         self._skip = on_bad_row == "skip"
         self._file: IO[bytes] | None = None
@@ -43,8 +60,9 @@ class BadRows:
         return self
 
     def __exit__(self, *error: Any) -> None:
-        self._exit.__exit__(*error)
-        if error[0] is None and self.count == 0:
+        ended_well = error[0] is None or issubclass(error[0], NothingLeft)
+        self._exit.__exit__(*(error if not ended_well else (None, None, None)))
+        if ended_well and self.count == 0:
             self.path.unlink(missing_ok=True)  # that an earlier run left
 
     def refuse(self, file: Path, unit: str, number: int, reason: str, raw: str) -> None:
@@ -65,11 +83,11 @@ class RowReader:
         self,
         path: Path,
         bad: BadRows,
-        images: ImageRoot | None = None,
         tell: Callable[[float], object] = lambda share: None,
     ) -> None:
-        """`images`: every image must exist under it. `tell` hears, now and then, the share of the file that is read."""
-        self.path, self.bad, self.images, self.tell = path, bad, images, tell
+        """`tell` hears, now and then, the share of the file that is read."""
+        self.path, self.bad, self.tell = path, bad, tell
+        self.images: ImageRoot | None = None  # given: every image must exist under it
         self.format = format_of(path)
         self.unit = "row" if self.format == ".parquet" else "line"
         self.number = 0
@@ -85,10 +103,10 @@ class RowReader:
                 if isinstance(record, RowError):
                     raise record
                 row = parse_row(record)
-                self._check_index(row.index)
                 if self.images:
                     for name in row.images:
                         self.images.find(name)
+                self._check_index(row.index)
             except RowError as error:
                 self.refuse(str(error), raw)
             except RecursionError:
@@ -100,7 +118,7 @@ class RowReader:
 
     def refuse(self, reason: str, raw: Any) -> None:
         """Hand the row that was read last to the bad ones. `raw`: its line, or the object that stood in its place."""
-        text = raw.decode("utf-8", "backslashreplace") if isinstance(raw, bytes) else str(raw)
+        text = raw.decode("utf-8", "backslashreplace") if isinstance(raw, bytes) else json.dumps(raw, default=repr)
         self.bad.refuse(self.path, self.unit, self.number, reason, text)
 
     def _jsonl_records(self) -> Iterator[tuple[dict[str, Any] | RowError, bytes]]:
@@ -131,15 +149,16 @@ class RowReader:
     def _check_file(self) -> None:
         """Refuse, in one line, what is not a file of the format that its name says."""
         path = self.path
-        if path.is_dir():
-            raise InputError(f"{path}: is a folder; give a file")
-        if not path.exists():
-            raise InputError(f"{path}: no such file")
-        if not path.is_file():
-            raise InputError(f"{path}: not a regular file")
         try:
+            mode = path.stat().st_mode
+            if stat.S_ISDIR(mode):
+                raise InputError(f"{path}: is a folder; give a file")
+            if not stat.S_ISREG(mode):
+                raise InputError(f"{path}: not a regular file")
             with path.open("rb") as file:
                 start = file.read(4)
+        except FileNotFoundError:
+            raise InputError(f"{path}: no such file") from None
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error.strerror})") from None
         if not start:

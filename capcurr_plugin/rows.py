@@ -1,7 +1,8 @@
 """The row: one question with its answer and images, as it is stored, checked and passed on everywhere.
 
 Two forms are read: rows (`index, problem, answer, images, source`) and the multiple-choice rows of the synthesis
-(`prompt, image_path, option_A` to `option_D`). Both become a Row; columns beyond the schema are kept in `extra`.
+(`prompt, image_path, option_A` to `option_D`). Both become a Row; columns beyond the schema are kept in `extra`. A null
+in `predictions`, `correctness` or `pass_rate` is the same as no value.
 """
 
 import os
@@ -62,14 +63,15 @@ class Row:
 
     def choice_record(self) -> dict[str, Any]:
         """The row as one multiple-choice row of the synthesis."""
-        missing = [name for name in CHOICE_COLUMNS if name not in self.extra]
-        if missing:
-            raise RowError(f"column {missing[0]!r} is missing, which a multiple-choice row needs")
+        for name in ("prompt", "image_path"):
+            if name in self.extra:
+                raise RowError(f"column {name!r} is in the way of the multiple-choice form's own; rename it")
         record = self.record()
         record["prompt"] = record.pop("problem")
         record["image_path"] = record.pop("images")
         if self.source == CHOICE_SOURCE:
             del record["source"]
+        _from_choice_form(dict(record))  # what is written must be readable
         return record
 
 
@@ -83,7 +85,7 @@ def parse_row(record: dict[str, Any]) -> Row:
     What JSON cannot hold, such as NaN, the readers refuse before.
     """
     record = dict(record)
-    if "prompt" in record and "image_path" in record and "problem" not in record:
+    if "prompt" in record and "image_path" in record and not ("problem" in record and "images" in record):
         record = _from_choice_form(record)
     for name in REQUIRED_COLUMNS:
         if record.get(name) is None:
@@ -98,7 +100,7 @@ def parse_row(record: dict[str, Any]) -> Row:
         check_image_name(name)
     marks = problem.count(IMAGE_MARK)
     if marks != len(images):
-        raise RowError(f"{marks} {IMAGE_MARK} mark(s) in 'problem' but {len(images)} entry(ies) in 'images'")
+        raise RowError(f"the problem has {marks} {IMAGE_MARK} mark(s) but {len(images)} image(s) are listed")
     row = Row(index, problem, answer, images, source, *_measurements(record), extra=record)
     if "capability" in record and record["capability"] not in CAPABILITIES:
         raise RowError(f"column 'capability' is {_show(record['capability'])}; use one of {', '.join(CAPABILITIES)}")
@@ -106,15 +108,21 @@ def parse_row(record: dict[str, Any]) -> Row:
 
 
 def _from_choice_form(record: dict[str, Any]) -> dict[str, Any]:
-    record["problem"] = record.pop("prompt")
-    record["images"] = record.pop("image_path")
+    for name in ("images", "problem"):
+        if name in record:
+            raise RowError(f"column {name!r} stands beside 'prompt' and 'image_path', which mean the same; drop one")
+    if record.get("source") == CHOICE_SOURCE:
+        raise RowError(f"column 'source' is {CHOICE_SOURCE!r}, which stands for rows without one; drop it")
     record.setdefault("source", CHOICE_SOURCE)
     for name in CHOICE_COLUMNS:
         if record.get(name) is None:
-            raise RowError(f"column {name!r} is missing from a multiple-choice row")
+            raise RowError(f"column {name!r} is missing, which a multiple-choice row needs")
         _text(record[name], name)
-    if record.get("answer") is not None and record["answer"] not in tuple(OPTION_LETTERS):
-        raise RowError(f"column 'answer' is {_show(record['answer'])}; a multiple-choice row needs A, B, C or D")
+    answer = record.get("answer")
+    if isinstance(answer, str) and answer not in tuple(OPTION_LETTERS):
+        raise RowError(f"column 'answer' is {_show(answer)}; a multiple-choice row needs A, B, C or D")
+    record["problem"] = _text(record.pop("prompt"), "prompt")
+    record["images"] = _list_of(record.pop("image_path"), "image_path", str, "texts")
     return record
 
 
@@ -130,9 +138,9 @@ def _measurements(record: dict[str, Any]) -> tuple[list[str | None] | None, list
     if pass_rate is not None:
         if isinstance(pass_rate, bool) or not isinstance(pass_rate, int | float):
             raise RowError(f"column 'pass_rate' must be a number, found {_kind(pass_rate)}")
-        pass_rate = float(pass_rate)
         if not 0 <= pass_rate <= 1:
-            raise RowError(f"column 'pass_rate' is {pass_rate:g}; it must lie between 0 and 1")
+            raise RowError(f"column 'pass_rate' is {_show(pass_rate)}; it must lie between 0 and 1")
+        pass_rate = float(pass_rate)
         if correctness and abs(pass_rate - sum(correctness) / len(correctness)) > PASS_RATE_TOLERANCE:
             right = f"{sum(correctness)} of {len(correctness)}"
             raise RowError(f"column 'pass_rate' is {pass_rate:g}, but {right} 'correctness' values are true")
@@ -165,14 +173,14 @@ def _kind(value: Any) -> str:
 
 def _show(value: Any) -> str:
     """The value for an error message: short, and without control characters."""
-    text = repr(value)
+    text = repr(value) if not isinstance(value, int) or abs(value) < 10**40 else "a huge number"
     return text if len(text) <= 40 else f"{text[:37]}..."
 
 
 # Images
 
 
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+_ELSEWHERE = re.compile(r"[A-Za-z]:|[A-Za-z][A-Za-z0-9+.-]*://|(?:data|file|https?):", re.IGNORECASE)
 
 
 def check_image_name(name: str) -> None:
@@ -181,7 +189,7 @@ def check_image_name(name: str) -> None:
         raise RowError("an image path is empty")
     if "\0" in name:
         raise RowError("an image path holds a NUL character")
-    if _SCHEME.match(name):
+    if _ELSEWHERE.match(name):
         raise RowError(f"image {_show(name)} is a URL or names a drive; give a path below the image root")
     if name.startswith("/") or "\\" in name:
         raise RowError(

@@ -14,6 +14,7 @@ from capcurr_plugin.prompt import TRAINING, Placement, chat_messages
 from capcurr_plugin.rows import ImageRoot, Row, RowError
 
 MAX_IMAGE_BYTES = 64 << 20
+OTHER_MARKS = ("<video>", "<audio>")  # verl splits prompts at these, too
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,9 @@ class VerlForm:
         """The row as verl wants it; `extra_info.row` keeps all of it, so that it can be read back."""
         if row.capability is None:
             raise RowError("column 'capability' is missing; name it for all rows with --capability")
+        for mark in OTHER_MARKS:
+            if mark in row.problem:
+                raise RowError(f"column 'problem' holds {mark}, which verl takes for a place to put one")
         return {
             "data_source": row.capability,  # verl reports validation by data source
             "prompt": chat_messages(row.problem, self.placement),
@@ -52,6 +56,10 @@ class VerlForm:
     def _image(self, name: str) -> dict[str, Any]:
         path = self.images.find(name)
         if not self.embed_images:
+            try:
+                str(path).encode()
+            except UnicodeEncodeError:
+                raise RowError(f"image {name!r} lies in a folder whose name is not UTF-8; use --embed-images") from None
             return {"image": str(path)}
         if path.stat().st_size > MAX_IMAGE_BYTES:
             raise RowError(f"image {name!r} is larger than {MAX_IMAGE_BYTES >> 20} MiB, too large to embed")

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 from capcurr_plugin.errors import InputError
 from capcurr_plugin.prompt import PLACEMENTS, TRAINING
-from capcurr_plugin.row_files import ENDINGS, ON_BAD_ROW, BadRows, RowReader, format_of, write_rows
+from capcurr_plugin.row_files import ENDINGS, ON_BAD_ROW, BadRows, NothingLeft, RowReader, format_of, write_rows
 from capcurr_plugin.rows import CAPABILITIES, ImageRoot, Row, RowError
 
 Form = Literal["rows", "choices", "verl"]
@@ -57,15 +57,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.output.exists() and args.output.samefile(args.input):
-        raise InputError(f"{args.output}: is the input too; give another name")
-    if args.to == "verl" and format_of(args.output) != ".parquet":
-        raise InputError(f"{args.output}: verl's form is Parquet; give a name that ends in .parquet")
-    if args.to != "verl" and (args.prompt or args.embed_images):
-        raise InputError("--prompt and --embed-images go with --to verl; rows hold neither prompt nor image")
-    folder = args.image_root or (args.input.parent if args.to == "verl" else None)
+    _check_names(args)
     with _progress_bar() as tell, BadRows(args.on_bad_row, args.output) as bad:
-        reader = RowReader(args.input, bad, ImageRoot(folder) if folder else None, tell)
+        reader = RowReader(args.input, bad, tell)
+        folder = args.image_root or (args.input.parent if args.to == "verl" else None)
+        if folder:
+            reader.images = ImageRoot(folder)
         count = _write(args, reader)
     summary = {
         "input": str(args.input),
@@ -76,6 +73,26 @@ def run(args: argparse.Namespace) -> int:
     }
     print(json.dumps(summary) if args.json else _sentence(summary))
     return 0
+
+
+def _check_names(args: argparse.Namespace) -> None:
+    if args.to == "verl" and format_of(args.output) != ".parquet":
+        raise InputError(f"{args.output}: verl's form is Parquet; give a name that ends in .parquet")
+    if args.to != "verl" and (args.prompt or args.embed_images):
+        raise InputError("--prompt and --embed-images go with --to verl; rows hold neither prompt nor image")
+    format_of(args.output)
+    if _same_file(args.output, args.input):
+        raise InputError(f"{args.output}: is the input too; give another name")
+    bad = BadRows(args.on_bad_row, args.output).path
+    if _same_file(bad, args.input):
+        raise InputError(f"{bad}: is the input, but bad rows would be written there; give the output another name")
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:  # one of them does not exist
+        return False
 
 
 def _write(args: argparse.Namespace, reader: RowReader) -> int:
@@ -105,9 +122,7 @@ def _records(
             found = True
             yield converted
     if not found:
-        raise InputError(
-            f"{reader.path}: all {reader.bad.count:,} rows are bad; without --on-bad-row skip the first is told"
-        )
+        raise NothingLeft(f"{reader.path}: all {reader.bad.count:,} rows are bad; {reader.bad.path} says why")
 
 
 @contextmanager

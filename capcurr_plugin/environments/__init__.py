@@ -4,6 +4,7 @@ They cannot share one: verl's hydra needs omegaconf<2.4, ms-vlmeval omegaconf>=2
 `python -m capcurr_plugin.environments` runs before anything is installed.
 """
 
+import ast
 import contextlib
 import fcntl
 import functools
@@ -69,15 +70,9 @@ ENVIRONMENTS = {
 
 
 def root() -> Path:
-    """Where environments live: in the checkout, or in the user's cache when the plugin was installed from a wheel."""
-    if (CHECKOUT / "pyproject.toml").exists():
-        return CHECKOUT / ".envs"
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "capcurr" / "envs"
-
-
-def python_of(name: str) -> Path:
-    return root() / name / "bin" / "python"
+    if not (CHECKOUT / "pyproject.toml").exists():
+        raise EnvironmentFailed("environments are made from a checkout of the project; this is an installed copy")
+    return CHECKOUT / ".envs"
 
 
 def ensure(name: str) -> Path:
@@ -126,9 +121,13 @@ def _install_torch(install: list[str], folder: Path, base: Path) -> None:
 def _local_cpu_torch(base: Path) -> Path | None:
     """The folder of pip's `find-links` that holds a CPU wheel of torch for this Python, if any."""
     version = _python_version(base)
+    if version is None:
+        return None
+    tag = f"cp{version[0]}{version[1]}"
+    wheel = f"{TORCH.replace('==', '-')}+cpu-{tag}-{tag}-*{platform.machine()}.whl"
     for place in _pip_settings().get("find-links", "").split():
         folder = Path(place.removeprefix("file://"))
-        if version and any(folder.glob(f"torch-*+cpu-cp{version[0]}{version[1]}-*{platform.machine()}.whl")):
+        if any(folder.glob(wheel)):
             return folder
     return None
 
@@ -139,9 +138,9 @@ def _pip_settings() -> dict[str, str]:
     lines = _run([str(uv().with_name("pip")), "config", "list"], "read pip's settings").splitlines()
     settings: dict[str, str] = {}
     for line in sorted(lines, key=lambda line: line.startswith(":env:")):
-        match = re.fullmatch(r"(?:global|install|:env:)\.([a-z-]+)='(.*)'", line.strip())
+        match = re.fullmatch(r"(?:global|install|:env:)\.([a-z-]+)=('.*'|\".*\")", line.strip())
         if match:
-            settings[match[1]] = match[2]
+            settings[match[1]] = ast.literal_eval(match[2])  # pip prints values as Python's repr
     return settings
 
 
@@ -185,9 +184,10 @@ def find_python(environment: Environment) -> Path:
     if first <= sys.version_info[:2] <= last:
         return _base_python()
     for minor in range(last[1], first[1] - 1, -1):
-        found = shutil.which(f"python3.{minor}")
-        if found and _python_version(Path(found)) == (3, minor):
-            return Path(found)
+        for folder in os.environ.get("PATH", os.defpath).split(os.pathsep):
+            found = shutil.which(f"python3.{minor}", path=folder)
+            if found and _python_version(Path(found)) == (3, minor):
+                return Path(found)
     raise EnvironmentFailed(
         f"the environment {environment.name!r} needs Python {first[0]}.{first[1]} to {last[0]}.{last[1]}; "
         f"this is {platform.python_version()} and none is on the PATH"
@@ -200,12 +200,14 @@ def _base_python() -> Path:
 
 
 def _python_version(python: Path) -> tuple[int, int] | None:
-    code = "import sys; print(*sys.version_info[:2])"
-    done = subprocess.run([str(python), "-c", code], capture_output=True, text=True, check=False)
-    if done.returncode:  # a pyenv shim for a version that is not installed
+    """None when it does not run, such as a pyenv shim for a version that is not installed."""
+    command = [str(python), "-c", "import sys; print(*sys.version_info[:2])"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError:
         return None
-    major, minor = done.stdout.split()
-    return int(major), int(minor)
+    match = re.fullmatch(r"(\d+) (\d+)", done.stdout.strip())
+    return (int(match[1]), int(match[2])) if match and done.returncode == 0 else None
 
 
 def _stamp(environment: Environment, base: Path) -> str:

@@ -8,7 +8,7 @@ _TOKENS = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
 
 def extract_boxed(text: str) -> str | None:
     r"""The content of the last complete `\boxed{...}` or `\fbox{...}`; None when there is none or it is empty."""
-    answer: str | None = None
+    last: tuple[int, int] | None = None
     open_braces: list[int | None] = []  # where a box's content starts, or None for any other brace
     for token in _TOKENS.finditer(text):
         if token[0] == "{":
@@ -16,7 +16,7 @@ def extract_boxed(text: str) -> str | None:
         elif token[0] == "}":
             start = open_braces.pop() if open_braces else None
             if start is not None:
-                answer = text[start : token.start()].strip() or None
+                last = start, token.start()
         elif token[0].endswith("{") and len(token[0]) > 2:
             open_braces.append(token.end())
-    return answer
+    return text[slice(*last)].strip() or None if last else None

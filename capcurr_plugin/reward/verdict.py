@@ -6,8 +6,10 @@ from fractions import Fraction
 MAX_LENGTH = 10_000  # of an answer that is compared at all
 
 _DRESS = re.compile(r"\\(?:text|textbf|mathrm|mathbf)\s*\{([^{}]*)\}")
-_NOISE = re.compile(r"\\[,;:! ]|\$|\s+|\\left|\\right")
-_FRACTION = re.compile(r"\\[dt]?frac\{(-?\d{1,40})\}\{(\d{1,40})\}")
+_DRESS_DEPTH = 4
+_NOISE = re.compile(r"\\[,;:!]|\$|\\left|\\right")
+_LOOSE_SPACE = re.compile(r"\s+(?=\W|$)|(?<=\W)\s+|^\s+")  # beside anything but letters and digits
+_FRACTION = re.compile(r"([+-]?)\\[dt]?frac\{(-?\d{1,40})\}\{(\d{1,40})\}")
 _NUMBER = re.compile(r"[+-]?(?:\d{1,40}|\d{1,3}(?:,\d{3}){1,12})(?:\.\d{1,40})?(?:/\d{1,40})?")
 _LETTER = re.compile(r"\(?([A-Ja-j])[).:]?")
 
@@ -23,13 +25,16 @@ def verify(answer: str, ground_truth: str) -> bool:
 
 
 def _plain(text: str) -> str:
-    text = _NOISE.sub("", _DRESS.sub(r"\1", text)).rstrip(".").casefold()
+    for _ in range(_DRESS_DEPTH):
+        text = _DRESS.sub(r"\1", text)
+    text = _LOOSE_SPACE.sub("", _NOISE.sub("", text)).rstrip(".").casefold()
     letter = _LETTER.fullmatch(text)
     return letter[1] if letter else text
 
 
 def _number(text: str) -> Fraction | None:
-    text = _FRACTION.sub(r"\1/\2", text)
+    fraction = _FRACTION.fullmatch(text)
+    text = f"{fraction[1]}{fraction[2]}/{fraction[3]}" if fraction else text
     if not _NUMBER.fullmatch(text):
         return None
     numerator, _, denominator = text.replace(",", "").partition("/")

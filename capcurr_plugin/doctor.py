@@ -276,6 +276,13 @@ def _vlmeval_hook_check(section: str, home: Path | None) -> Check:
     return Check(section, "hook", "ok", f"active: run.py knows Qwen3_VL_8B_Staged{also}")
 
 
+def _succeeds(*command: str) -> bool:
+    try:
+        return subprocess.run(command, capture_output=True, timeout=10, check=False).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+
+
 def _commit(home: Path) -> str:
     command = ["git", "-C", str(home), "rev-parse", "--short", "HEAD"]
     try:
@@ -298,7 +305,7 @@ def check_engines() -> list[Check]:
             checks.append(Check(section, engine, "broken", detail, "pip install 'capcurr-plugin[serve]'", needed=False))
         elif found:
             checks.append(Check(section, engine, "ok", found, needed=False))
-    if shutil.which("docker"):
+    if shutil.which("docker") and _succeeds("docker", "model", "status"):
         checks.append(Check(section, "docker", "ok", "`docker model run` serves models", needed=False))
     if not any(check.status == "ok" for check in checks):
         detail = "none in this environment; one elsewhere serves as well, since all speak HTTP"

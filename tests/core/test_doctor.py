@@ -53,6 +53,7 @@ def make_good(machine):
     machine.modules |= {*doctor.VERL_MODULES, "accelerate"}
     machine.programs |= {"nvidia-smi", "docker"}
     machine.outcomes["nvidia-smi"] = (0, TWO_GPUS, "")
+    machine.outcomes["docker"] = (0, "Docker Model Runner is running\n", "")
 
 
 def make_broken(machine):
@@ -394,10 +395,25 @@ def test_vlmevalkit_home_is_what_the_probe_imports(home, monkeypatch, tmp_path):
 )
 def test_engines(installed, modules, programs, code, name, status, phrase, machine, capsys):
     machine.installed, machine.modules, machine.programs = installed, modules, programs
+    machine.outcomes["docker"] = (0, "Docker Model Runner is running\n", "")
     found, checks = doctor_json(capsys, "serve")
     check = one(checks, "serve", name)
     assert (found, check.status) == (code, status)
     assert phrase in check.text
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [(1, "", "Cannot connect to the Docker daemon"), OSError("no"), subprocess.TimeoutExpired("docker", 10)],
+    ids=["no-daemon", "cannot-run", "hangs"],
+)
+def test_docker_without_its_model_runner_is_no_engine(outcome, machine, capsys):
+    machine.programs = {"docker"}
+    machine.outcomes["docker"] = outcome
+    code, checks = doctor_json(capsys, "serve")
+    assert code == 1
+    assert one(checks, "serve", "engine").status == "absent"
+    assert "docker" not in [check["name"] for check in checks]
 
 
 # Judges

@@ -3,6 +3,8 @@
 usage: python3 scripts/check.py [ruff|core|verl|vlmeval ...]   (all when none is named)
 """
 
+from __future__ import annotations  # an older python3 may run this, to find a newer one
+
 import json
 import subprocess
 import sys

@@ -6,6 +6,8 @@ The tests of core, of installing, and of the house itself run in the environment
 `tests/vlmeval` run beside the real hosts. Environments are made on first use.
 """
 
+from __future__ import annotations  # an older python3 may run this, to find a newer one
+
 import argparse
 import os
 import subprocess

@@ -4,6 +4,8 @@ They cannot share one: verl's hydra needs omegaconf<2.4, ms-vlmeval omegaconf>=2
 `python -m capcurr_plugin.environments` runs before anything is installed.
 """
 
+from __future__ import annotations  # an older python3 may run this, to find a newer one
+
 import ast
 import contextlib
 import fcntl

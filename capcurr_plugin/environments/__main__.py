@@ -1,5 +1,7 @@
 """`python -m capcurr_plugin.environments NAME...` makes the named environments, and `--lock` renews their locks."""
 
+from __future__ import annotations  # an older python3 may run this, to find a newer one
+
 import sys
 
 from capcurr_plugin.environments import ENVIRONMENTS, EnvironmentFailed, ensure, renew_lock

@@ -60,7 +60,7 @@ class Summary:
 
     def line(self, seconds: float) -> str:
         parts = [f"{count} {outcome}" for outcome, count in self.counts.items() if count] or ["no tests ran"]
-        return f"{', '.join(parts)} in {seconds:.2f}s".center(78, " ").center(100, "=")
+        return f" {', '.join(parts)} in {seconds:.2f}s ".center(100, "=")
 
 
 def main(argv: list[str]) -> int:
@@ -94,7 +94,17 @@ def run_pytest(name: str, python: Path, report: Path, arguments: list[str]) -> i
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     # The hosts are large: without cached bytecode each of their many starts would compile them anew.
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
-    command = [str(python), "-m", "pytest", "-qq", f"--junitxml={report}", "--durations=5", *folders, *arguments]
+    command = [
+        str(python),
+        "-m",
+        "pytest",
+        "-qq",
+        f"--junitxml={report}",
+        "--disable-warnings",
+        "--durations=5",
+        *folders,
+        *arguments,
+    ]
     return subprocess.run(command, cwd=CHECKOUT, env=environment, check=False).returncode
 
 

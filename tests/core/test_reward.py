@@ -113,7 +113,6 @@ def test_extract_boxed_takes_linear_time(make):
     ("answer", "truth"),
     [
         ("B", "B"),
-        ("b", "B"),
         ("(B)", "B"),
         ("B.", "B"),
         ("B)", "B"),
@@ -165,13 +164,10 @@ def test_verify_right(answer, truth):
         ("", "A"),
         ("", ""),
         ("$ $", ""),
-        (".", "."),
         ("7", "8"),
         ("7", "-7"),
         ("70", "7"),
         ("7.01", "7"),
-        ("0.333", "1/3"),
-        ("0.3333333333333333", "1/3"),
         ("1/0", "1/0.0"),
         ("1/0", "2/0"),
         ("1/0", "0"),
@@ -181,7 +177,6 @@ def test_verify_right(answer, truth):
         ("1000", "1"),
         (r"\frac{1}{2}", "2"),
         (r"\frac{1}{2}", "12"),
-        ("5%", "5"),
         ("x+1", "x-1"),
         # Mixed numbers: one and a half is not eleven halves.
         ("1 1/2", "11/2"),
@@ -216,9 +211,16 @@ def test_verify_fractions(a, b, c, d):
     assert verify(f"{a}/{b}", rf"\frac{{{a}}}{{{b}}}")
 
 
-def test_verify_does_not_compare_what_is_far_too_long():
-    assert not verify("1" * 20_000, "1" * 20_000)
+def test_verify_of_what_is_far_too_long_takes_the_same_text_only():
+    assert verify("1" * 20_000, "1" * 20_000)
+    assert not verify("1" * 20_000, "1" * 20_001)
     assert not verify("1", "1" * 1_000_000)
+
+
+def test_a_decimal_ground_truth_states_its_precision():
+    assert verify("1/3", "0.333")
+    assert not verify("0.333", "1/3")
+    assert verify("b", "B")
 
 
 @pytest.mark.parametrize(
@@ -258,16 +260,17 @@ def test_format(response, follows):
 )
 def test_score(response, expected):
     score = compute_score("perception", response, "A")
-    assert score == pytest.approx(expected)
-    assert all(type(value) is float for value in score.values())
+    assert {name: score[name] for name in expected} == pytest.approx(expected)
+    assert score["response_length"] == len(response)
+    assert all(type(score[name]) is float for name in expected)
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.25, 1.0])
 def test_format_weight(weight):
     right = compute_score("any", r"\boxed{A}", "A", format_weight=weight)
     well_formed = compute_score("any", r"<think> a </think> \boxed{B}", "A", format_weight=weight)
-    assert right == pytest.approx({"score": 1 - weight, "accuracy": 1, "format": 0})
-    assert well_formed == pytest.approx({"score": weight, "accuracy": 0, "format": 1})
+    assert [right[name] for name in ("score", "accuracy", "format")] == pytest.approx([1 - weight, 1, 0])
+    assert [well_formed[name] for name in ("score", "accuracy", "format")] == pytest.approx([weight, 0, 1])
 
 
 def test_score_takes_what_verl_passes():
@@ -280,5 +283,5 @@ def test_score_takes_what_verl_passes():
 @given(st.one_of(st.text(), LATEX.map(lambda text: f"<think>{text}</think> \\boxed{{{text}}}")), LATEX)
 def test_score_of_any_text(response, truth):
     score = compute_score("any", response, truth)
-    assert set(score) == {"score", "accuracy", "format"}
+    assert set(score) == {"score", "accuracy", "format", "response_length", "tier", "timed_out"}
     assert score["score"] == pytest.approx(0.9 * score["accuracy"] + 0.1 * score["format"])

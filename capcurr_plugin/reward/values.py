@@ -77,7 +77,6 @@ _SECONDS = {"s": 1, "min": 60, "h": 3600, "day": 86400}
 _PLAIN = re.compile(r"[+-]?(?:\d{1,3}(?:,\d{3}){1,20}|\d{1,3}(?: \d{3}){1,20}|\d{1,300})?(?:\.(\d{1,300}))?")
 _SCIENTIFIC = re.compile(r"([+-]?\d{1,30}(?:\.\d{1,30})?)[eE]([+-]?\d{1,3})")
 _REPEATING = re.compile(r"([+-]?\d{0,30})\.(\d{0,30})\\overline\{(\d{1,30})\}")
-_LEADING = re.compile(r"[+-]?\$?\s*(?:\d[\d, ]*)?(?:\.\d+)?(?:/\d+|\s\d+/\d+)?")
 _TRAILING_UNIT = re.compile(
     r"(?<=[\d)}.\s])\s*([A-Za-zµΩ][A-Za-z .]*(?:\s*/\s*[A-Za-z]+)?(?:\s*\^\s*\{?-?[23]\}?|[23²³])?"
     r"(?:\s*/\s*[A-Za-z]+)?)$"
@@ -429,10 +428,6 @@ def _same_quantity(answer: Quantity, truth: Quantity) -> bool | None:
             for q in (answer, truth)
         )
         verdict = _same_number(answer, truth)
-    if (
-        verdict is False and "degree" in units and None in units
-    ):  # sin(30 degrees) is met elsewhere; here pi/2 is 90 degrees
-        return _same_number(answer, truth)
     return verdict
 
 
@@ -499,14 +494,16 @@ def _number_of(value: Value) -> complex:
     return complex(evaluate(value.node))
 
 
-def _same_items(answers: Sequence[Value], truths: list[Value]) -> bool:
-    """Every answer is some truth, and each truth is one's."""
+def _same_items(answers: Sequence[Value], truths: list[Value]) -> bool | None:
+    """Every answer is some truth, and each truth is one's; None when a pair that could not be told may matter."""
+    left = list(truths)
     for answer in answers:
-        match = next((truth for truth in truths if _equal(answer, truth)), None)
+        match = next((truth for truth in left if equal(answer, truth)), None)
         if match is None:
-            return False
-        truths.remove(match)
-    return not truths
+            undecided = any(equal(a, t) is None for a in answers for t in truths)
+            return None if undecided else False
+        left.remove(match)
+    return not left
 
 
 def _same_relation(answer: Relation, truth: Relation) -> bool | None:

@@ -16,7 +16,3 @@ class RecipeSearchPath(SearchPathPlugin):
 
 
 Plugins.instance().register(RecipeSearchPath)
-
-
-def is_active() -> bool:
-    return RecipeSearchPath in Plugins.instance().discover(SearchPathPlugin)

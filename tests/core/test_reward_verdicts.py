@@ -168,7 +168,7 @@ PIECES = (
 latex = st.lists(st.sampled_from([*PIECES, " "]), min_size=1, max_size=8).map("".join)
 
 
-@settings(max_examples=2_000, deadline=None)
+@settings(max_examples=2_000, deadline=None, derandomize=True)
 @given(latex | st.text(max_size=40))
 @example("{\\cup\\pmy")
 def test_an_answer_equals_itself_and_nothing_escapes(text):
@@ -181,8 +181,9 @@ def decided_without_a_worker(text, other):
     return verdict._same_value(given, wanted)
 
 
-@settings(max_examples=2_000, deadline=None)
+@settings(max_examples=2_000, deadline=None, derandomize=True)
 @given(latex, latex)
+@example("B\\cup1", "\\pi!\\cup1")
 def test_values_are_compared_alike_from_both_sides(one, other):
     """But for a decimal ground truth, whose places an answer is rounded to, and not the other way round."""
     if "." not in one + other:

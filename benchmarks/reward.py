@@ -17,13 +17,14 @@ from pathlib import Path
 CHECKOUT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(CHECKOUT / "tests" / "core"))
 
-from capcurr_plugin.reward import compute_score, verdict, verify, warm_up  # noqa: E402
+from capcurr_plugin.reward import at_sight, compute_score, expression, verdict, verify, warm_up  # noqa: E402
 
 Row = tuple[str, str]  # response, ground truth
 Grader = Callable[[str, str], float]
 
 PROMPTS, GROUP, EPOCHS = 512, 5, 3
-PEER_ROWS = 500  # of the workload, for peers that need milliseconds an answer
+PEER_ROWS = 300  # of the workload, for peers that need milliseconds an answer
+PASSES = 3
 
 
 def workload(seed: int = 0) -> list[Row]:
@@ -71,11 +72,24 @@ def _math_verify() -> Grader:
     return lambda response, truth: float(module.verify(module.parse(f"${truth}$"), module.parse(response)))
 
 
-def rate(grader: Grader, rows: list[Row]) -> float:
-    start = time.perf_counter()
-    for response, truth in rows:
-        grader(response, truth)
-    return len(rows) / (time.perf_counter() - start)
+def rate(grader: Grader, rows: list[Row], *, cold: bool = False) -> float:
+    """Answers a second, in the best of some passes, because other programs run beside this one."""
+    times = []
+    for _ in range(PASSES):
+        if cold:
+            forget()
+        start = time.perf_counter()
+        for response, truth in rows:
+            grader(response, truth)
+        times.append(time.perf_counter() - start)
+    return len(rows) / min(times)
+
+
+def forget() -> None:
+    """What this has kept of earlier answers."""
+    verdict._cache.clear()
+    for function in (verdict.plain, verdict._values, at_sight._read_truth, expression._parse):
+        function.cache_clear()
 
 
 def agreement(grader: Grader) -> tuple[float, int]:
@@ -96,11 +110,10 @@ def main() -> None:
     rows = workload()
     warm_up()
     ours: Grader = lambda response, truth: compute_score("", response, truth)["accuracy"]  # noqa: E731
-    verdict._cache.clear()
-    verdict.MAX_CACHED_LENGTH = -1  # cold: nothing is kept
-    cold = rate(ours, rows)
-    verdict.MAX_CACHED_LENGTH = 1_000
-    training = rate(ours, rows * EPOCHS)
+    verdict_length, verdict.MAX_CACHED_LENGTH = verdict.MAX_CACHED_LENGTH, -1  # cold: no verdict is kept
+    cold = rate(ours, rows, cold=True)
+    verdict.MAX_CACHED_LENGTH = verdict_length
+    training = rate(ours, rows * EPOCHS, cold=True)
     warm = rate(ours, rows)
     speeds = {name: rate(grader, rows[:PEER_ROWS]) for name, grader in peers().items()}
     fastest = max(speeds.values())

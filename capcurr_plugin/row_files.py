@@ -6,7 +6,7 @@ import json
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any, Literal, get_args
+from typing import IO, Any, Literal, TypeVar, get_args
 
 from capcurr_plugin import jsonl
 from capcurr_plugin.atomic import replacing
@@ -18,6 +18,7 @@ STARTS = {b"PAR1": ".parquet", b"\x1f\x8b": ".jsonl.gz", b"\x28\xb5\x2f\xfd": ".
 MAX_KEPT_BYTES = 1 << 20  # of a refused row, in the file of bad rows
 TELL_EVERY = 1024  # rows
 
+Parsed = TypeVar("Parsed")
 OnBadRow = Literal["fail", "skip"]
 ON_BAD_ROW: tuple[OnBadRow, ...] = get_args(OnBadRow)
 
@@ -76,8 +77,8 @@ class BadRows:
         self._file.write(jsonl.dumps(record).encode("utf-8", "backslashreplace") + b"\n")
 
 
-class RowReader:
-    """One row file, checked as it is read. `number` is the line or row that was read last, counted from 1."""
+class RecordReader:
+    """One file of JSON objects, as a stream. `number` is the line or row that was read last, counted from 1."""
 
     def __init__(
         self,
@@ -87,14 +88,13 @@ class RowReader:
     ) -> None:
         """`tell` hears, now and then, the share of the file that is read."""
         self.path, self.bad, self.tell = path, bad, tell
-        self.images: ImageRoot | None = None  # given: every image must exist under it
         self.format = format_of(path)
         self.unit = "row" if self.format == ".parquet" else "line"
         self.number = 0
-        self._first_use: dict[bytes, int] = {}  # of each index; digests, because an index may be long
         self._check_file()
 
-    def __iter__(self) -> Iterator[Row]:
+    def read(self, parse: Callable[[dict[str, Any]], Parsed]) -> Iterator[Parsed]:
+        """What `parse` makes of each object; a RowError that it raises refuses the object."""
         records = self._parquet_records() if self.format == ".parquet" else self._jsonl_records()
         found = False
         for record, raw in records:
@@ -102,17 +102,13 @@ class RowReader:
             try:
                 if isinstance(record, RowError):
                     raise record
-                row = parse_row(record)
-                if self.images:
-                    for name in row.images:
-                        self.images.find(name)
-                self._check_index(row.index)
+                parsed = parse(record)
             except RowError as error:
                 self.refuse(str(error), raw)
             except RecursionError:
                 self.refuse("the row is nested too deeply", raw)
             else:
-                yield row
+                yield parsed
         if not found:
             raise InputError(f"{self.path}: the file has no rows")
 
@@ -140,12 +136,6 @@ class RowReader:
             self.number += 1
             yield record, record
 
-    def _check_index(self, index: str) -> None:
-        digest = hashlib.blake2b(index.encode(), digest_size=16).digest()
-        first = self._first_use.setdefault(digest, self.number)
-        if first != self.number:
-            raise RowError(f"index {index!r} was already used in {self.unit} {first}")
-
     def _check_file(self) -> None:
         """Refuse, in one line, what is not a file of the format that its name says."""
         path = self.path
@@ -168,6 +158,37 @@ class RowReader:
         for magic, ending in STARTS.items():
             if start.startswith(magic) and self.format != ending:
                 raise InputError(f"{path}: holds what a {ending} file holds; rename it so that it ends in {ending}")
+
+
+class RowReader(RecordReader):
+    """One row file, checked as it is read."""
+
+    def __init__(
+        self,
+        path: Path,
+        bad: BadRows,
+        tell: Callable[[float], object] = lambda share: None,
+    ) -> None:
+        super().__init__(path, bad, tell)
+        self.images: ImageRoot | None = None  # given: every image must exist under it
+        self._first_use: dict[bytes, int] = {}  # of each index; digests, because an index may be long
+
+    def __iter__(self) -> Iterator[Row]:
+        return self.read(self._row)
+
+    def _row(self, record: dict[str, Any]) -> Row:
+        row = parse_row(record)
+        if self.images:
+            for name in row.images:
+                self.images.find(name)
+        self._check_index(row.index)
+        return row
+
+    def _check_index(self, index: str) -> None:
+        digest = hashlib.blake2b(index.encode(), digest_size=16).digest()
+        first = self._first_use.setdefault(digest, self.number)
+        if first != self.number:
+            raise RowError(f"index {index!r} was already used in {self.unit} {first}")
 
 
 def write_rows(path: Path, records: Iterable[dict[str, Any]]) -> int:

@@ -46,6 +46,12 @@ class Row:
     def capability(self) -> Capability | None:
         return self.extra.get("capability")
 
+    @property
+    def options(self) -> list[str] | None:
+        """The texts of the options A to D, of a multiple-choice row."""
+        texts = [self.extra.get(f"option_{letter}") for letter in OPTION_LETTERS]
+        return [text for text in texts if isinstance(text, str)] if all(isinstance(t, str) for t in texts) else None
+
     def record(self) -> dict[str, Any]:
         """The row as one JSON object; optional columns that it does not have are left out."""
         record: dict[str, Any] = {

@@ -33,7 +33,7 @@ class VerlForm:
                 "images": pa.list_(pa.struct([image])),
                 "ability": text,
                 "reward_model": pa.struct({"style": text, "ground_truth": text}),
-                "extra_info": pa.struct({"index": text, "source": text, "row": text}),
+                "extra_info": pa.struct({"index": text, "source": text, "options": pa.list_(text), "row": text}),
             }
         )
 
@@ -50,7 +50,12 @@ class VerlForm:
             "images": [self._image(name) for name in row.images],
             "ability": row.capability,
             "reward_model": {"style": "rule", "ground_truth": row.answer},
-            "extra_info": {"index": row.index, "source": row.source, "row": dumps(row.record())},
+            "extra_info": {
+                "index": row.index,
+                "source": row.source,
+                "options": row.options,  # for the reward
+                "row": dumps(row.record()),
+            },
         }
 
     def _image(self, name: str) -> dict[str, Any]:

@@ -3,11 +3,11 @@
 import argparse
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from capcurr_plugin.errors import InputError
+from capcurr_plugin.progress import progress_bar
 from capcurr_plugin.prompt import PLACEMENTS, TRAINING
 from capcurr_plugin.row_files import ENDINGS, ON_BAD_ROW, BadRows, NothingLeft, RowReader, format_of, write_rows
 from capcurr_plugin.rows import CAPABILITIES, ImageRoot, Row, RowError
@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     _check_names(args)
-    with _progress_bar() as tell, BadRows(args.on_bad_row, args.output) as bad:
+    with progress_bar() as tell, BadRows(args.on_bad_row, args.output) as bad:
         reader = RowReader(args.input, bad, tell)
         folder = args.image_root or (args.input.parent if args.to == "verl" else None)
         if folder:
@@ -123,15 +123,6 @@ def _records(
             yield converted
     if not found:
         raise NothingLeft(f"{reader.path}: all {reader.bad.count:,} rows are bad; {reader.bad.path} says why")
-
-
-@contextmanager
-def _progress_bar() -> Iterator[Callable[[float], object]]:
-    """A bar over the share of the input that is read, on a terminal only."""
-    from tqdm import tqdm
-
-    with tqdm(total=100, unit="%", bar_format="{l_bar}{bar}| {elapsed} < {remaining}", disable=None, delay=1) as bar:
-        yield lambda share: bar.update(100 * share - bar.n)
 
 
 def _sentence(summary: dict[str, Any]) -> str:

@@ -41,9 +41,11 @@ _UNICODE = str.maketrans(
         "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "±": r"\pm ",
         "θ": r"\theta ", "α": r"\alpha ", "β": r"\beta ", "γ": r"\gamma ", "λ": r"\lambda ", "φ": r"\phi ",
         "½": r"(1/2)", "⅓": r"(1/3)", "⅔": r"(2/3)", "¼": r"(1/4)", "¾": r"(3/4)", "⅕": r"(1/5)", "⅛": r"(1/8)",
-        "²": "^{2}", "³": "^{3}", "¹": "^{1}", "⁴": "^{4}", "⁰": "^{0}", "（": "(", "）": ")", "，": ",", "：": ":",
+        "⅙": "(1/6)", "⅚": "(5/6)", "⅖": "(2/5)", "⅗": "(3/5)", "⅘": "(4/5)", "⅜": "(3/8)", "⅝": "(5/8)", "⅞": "(7/8)",
     }
 )  # fmt: skip
+_RAISED, _LOWERED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻", "0123456789+-"), str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
+_SCRIPTS = re.compile(r"([⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻]+)|([₀₁₂₃₄₅₆₇₈₉]+)")
 _TOKEN = re.compile(r"\s*(?:([0-9]+(?:\.[0-9]+)?|\.[0-9]+)|\\([A-Za-z]+|.)|(\*\*|[A-Za-z])|(\S))", re.DOTALL)
 _SPACES = frozenset({",", ";", ":", "!", " ", "quad", "qquad", "left", "right", "displaystyle", "limits", "big", "Big"})
 # Commands that are written differently here, or not at all; every other one keeps its name.
@@ -56,6 +58,8 @@ _SAME = {
 _FUNCTIONS = frozenset("sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh ln log exp sqrt cbrt".split())
 _PLAIN_WORDS = {word: word for word in (*_FUNCTIONS, "pi", "infty", "theta")} | {"inf": "infty", "infinity": "infty"}
 _WORDS = re.compile(r"[A-Za-z]{2,}")
+_VARIABLES = re.compile(r"[^aeiouAEIOU]{3}|[abc]{3}|[A-Za-z]?[xyz][A-Za-z]?[xyz]|[xyz]{2}[A-Za-z]")
+_SHORT_WORDS = frozenset("is it to no or of in so we at be by do if me my on up us an as he go am ok".split())
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 
 
@@ -76,7 +80,9 @@ def _parse(text: str) -> Node:
 
 
 def _tokens(text: str) -> list[str]:
-    text = _THOUSANDS.sub("", _WORDS.sub(_word, text.translate(_UNICODE)))
+    if not text.isascii():
+        text = _SCRIPTS.sub(_script, text.translate(_UNICODE))
+    text = _THOUSANDS.sub("", _WORDS.sub(_word, text))
     tokens: list[str] = []
     for number, command, letter, other in _TOKEN.findall(text):
         if command:
@@ -94,12 +100,20 @@ def _tokens(text: str) -> list[str]:
     return tokens
 
 
+def _script(match: re.Match[str]) -> str:
+    return f"^{{{match[1].translate(_RAISED)}}}" if match[1] else f"_{{{match[2].translate(_LOWERED)}}}"
+
+
 def _word(match: re.Match[str]) -> str:
-    """sin, pi and the like without their backslash; other words stay letters that multiply."""
-    start = match.start()
-    if start and match.string[start - 1] == "\\":
-        return match[0]
-    return f"\\{_PLAIN_WORDS[match[0]]} " if match[0] in _PLAIN_WORDS else match[0]
+    """sin, pi and the like without their backslash; other short runs of letters multiply, unless they are a word."""
+    run, before = match[0], match.string[: match.start()]
+    if before.endswith(("\\", "_", "_{")):
+        return run
+    if run in _PLAIN_WORDS:
+        return f"\\{_PLAIN_WORDS[run]} "
+    if len(run) > 3 or (len(run) == 3 and not _VARIABLES.fullmatch(run)) or run.lower() in _SHORT_WORDS:
+        raise NotAnExpression(f"{run} is a word")
+    return run
 
 
 class _Parser:
@@ -272,7 +286,9 @@ class _Parser:
 
 _ATOMS = frozenset(
     f"\\{name}"
-    for name in "pi infty theta alpha beta gamma lambda phi mu sigma omega rho tau delta varphi epsilon".split()
+    for name in (
+        "pi infty theta alpha beta gamma lambda phi mu sigma omega rho tau delta varphi epsilon angle triangle"
+    ).split()
 ) | {"\\frac", "\\binom", "\\sqrt", "\\cbrt"}
 
 
@@ -414,16 +430,17 @@ _CALLS = {
 
 # Equality
 
-EPSILON = 1e-9
+EPSILON = 1e-11
+SMALLEST = 1e-3  # what is smaller is compared as if it were this large, because floats cancel
 MAX_FLOAT = 1e15  # beyond it, floats do not tell neighbouring whole numbers apart
-_POINTS = (0.7310585, 1.6180339, -0.5671432, 2.2360679, -1.3247179)
+_POINTS = (0.7310585, 1.6180339, -0.5671432, 7.2360679, -5.3247179, -1.3247179, 2.6651441)
 
 
 def same(left: Node, right: Node) -> bool | None:
     """Whether two expressions are equal: exactly, or at points of both signs; None when that cannot be told."""
     names = symbols(left) | symbols(right)
     if not names:
-        return close(evaluate(left), evaluate(right))
+        return close(evaluate(left), evaluate(right), SMALLEST if _cancels(left) or _cancels(right) else 0)
     agreed = 0
     for number in range(len(_POINTS)):
         point = point_of(names, number)
@@ -445,10 +462,18 @@ def point_of(names: frozenset[str], number: int) -> dict[str, complex]:
     }
 
 
-def close(left: Number, right: Number) -> bool:
+def close(left: Number, right: Number, smallest: float = SMALLEST) -> bool:
     if isinstance(left, Fraction) and isinstance(right, Fraction):
         return left == right
     left, right = complex(left), complex(right)
     if max(abs(left), abs(right)) > MAX_FLOAT:
         raise NotAnExpression("too large for floats to tell")
-    return abs(left - right) <= EPSILON * max(abs(left), abs(right), 1e-3)
+    return abs(left - right) <= EPSILON * max(abs(left), abs(right), smallest)
+
+
+def _cancels(node: Node) -> bool:
+    """Whether floats may lose digits in it: a sum, or a function."""
+    return node.kind not in _PRODUCTS or any(map(_cancels, node.parts))
+
+
+_PRODUCTS = frozenset({"number", "symbol", "*", "/", "^", "root", "neg", "percent"})

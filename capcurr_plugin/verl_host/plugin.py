@@ -3,6 +3,9 @@
 verl swallows an error in here (it logs at debug level); `capcurr doctor --for verl` shows it.
 """
 
+from importlib import import_module
+
+from _capcurr_boot import when_executed
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
@@ -16,3 +19,8 @@ class RecipeSearchPath(SearchPathPlugin):
 
 
 Plugins.instance().register(RecipeSearchPath)
+# Registering needs verl's reward loop, which takes seconds to import; only some of verl's processes ever do.
+when_executed(
+    "verl.experimental.reward_loop.reward_manager",
+    lambda _: import_module("capcurr_plugin.verl_host.reward_manager"),
+)

@@ -1,5 +1,6 @@
 """The reward: the boxed answer, the verdict, the score."""
 
+import re
 import time
 from fractions import Fraction
 
@@ -40,7 +41,24 @@ def both(function, *texts):
         (r"\boxed{A} or \boxed{B", "A"),
         (r"\boxed{A} or \boxed{{B}", "A"),
         (r"\boxed{A} or \boxed", "A"),
-        (r"\boxed{A} or \boxed B", "A"),
+        (r"\boxed{A} or \boxed B", "B"),
+        (r"\boxed 7", "7"),
+        (r"so \boxed -3.5 it is", "-3.5"),
+        (r"$\boxed 7$.", "7"),
+        (r"\boxed7", "7"),
+        (r"\boxed \frac{1}{2}", r"\frac{1}{2}"),
+        (r"\boxed x=5.", "x=5"),
+        (r"\boxed{A}, as the \boxed format asks", "A"),
+        (r"\boxed{A}, in a \boxed.", "A"),
+        (r"\boxed{A} and a \boxed (as I was told)", "A"),
+        (r"\boxed{x = \boxed{5}}", "5"),
+        (r"\boxed{\fbox{5} cm}", "5"),
+        (r"<think> \boxed{B} </think> \boxed{A}", "A"),
+        (r"<think> \boxed{B} </think> A", "B"),
+        (r"<think> \boxed{B} </think> \boxed{}", None),
+        (r"\boxed{a \} b}", r"a \} b"),
+        (r"\boxed{{\}}}", r"{\}}"),
+        ("\\\\boxed{A}", "A"),
         (r"\boxed{ \boxed{A}", "A"),
         (r"the set { 1 has \boxed{A}", "A"),
         (r"} ends } it \boxed{A} {", "A"),
@@ -238,8 +256,14 @@ def test_a_decimal_ground_truth_states_its_precision():
         (r"</think> <think> \boxed{A}", False),
         (r"\boxed{A} <think> I see it. </think>", False),
         (r"<think> I see it. </think> A", False),
-        (r"<think> I see it. </think> \boxed{}", False),
+        (r"<think> I see it. </think> \boxed{}", True),  # the published rule asks for no more
         (r"<think> I see it. </think> \boxed{A", False),
+        (r"<think> I see it. </think> \fbox{A}", False),
+        (r"< think > I see it. < / think > \boxed{A}", True),
+        ("<think>\n I see it.\n</ think>\\boxed{A}", True),
+        (r"<think> a </think> b </think> \boxed{A}", True),
+        (r"<think></think>\boxed{A}", True),
+        (r"<Think> I see it. </Think> \boxed{A}", False),
         (r"\boxed{A}", False),
         ("", False),
     ],
@@ -277,6 +301,28 @@ def test_score_takes_what_verl_passes():
     options = {"extra_info": {"index": "r1"}, "reward_router_address": None, "reward_model_tokenizer": None}
     score = compute_score(data_source="any", solution_str=r"\boxed{A}", ground_truth="A", **options)
     assert score["accuracy"] == 1
+
+
+TAGS = st.lists(
+    st.sampled_from(["<think>", "</think>", "\\boxed{", "}", "< ", " /", " think", ">", "7", " ", "\n"])
+).map("".join)
+
+
+@settings(deadline=None, max_examples=500, derandomize=True)
+@given(TAGS)
+@example("<think></think>\\boxed{</think>}")
+def test_format_is_the_published_rule(response):
+    rule = re.compile(r"<think>.*</think>.*\\boxed\{.*\}.*", re.DOTALL)
+    follows = rule.fullmatch(re.sub(r"\s*(<|>|/)\s*", r"\1", response))
+    assert compute_score("", response, "7")["format"] == float(follows is not None)
+
+
+@pytest.mark.parametrize("filler", [" ", "<", "< think", "</think>", "<think>", "\\boxed{"])
+def test_format_takes_linear_time(filler):
+    response = "<think> x" + filler * 200_000
+    start = time.process_time()
+    compute_score("", response, "7")
+    assert time.process_time() - start < 5  # a quadratic look would take hours
 
 
 @settings(deadline=None)

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
@@ -9,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from statistics import median
 from typing import Any, Literal, get_args
 
 from capcurr_plugin.errors import InputError
@@ -26,6 +26,7 @@ RESPONSE_COLUMNS = ("response", "responses", "output", "prediction", "prediction
 TRUTH_COLUMNS = ("ground_truth", "gts", "answer", "solution")
 CHUNK = 512  # answers that are held at a time
 SHOWN = 20  # disagreements that are printed
+BUCKETS = 50  # of times, to each power of ten: medians are right to 5 %
 
 DESCRIPTION = f"""\
 Score responses against ground truths as the training reward does. FILE holds JSON objects (or Parquet rows) with a
@@ -89,13 +90,35 @@ class Group:
 
 
 @dataclass
+class Times:
+    """How long answers took, in buckets: a file may have any number of them."""
+
+    count: int = 0
+    longest: float = 0.0
+    _buckets: Counter[int] = field(default_factory=Counter)
+
+    def add(self, seconds: float) -> None:
+        self.count += 1
+        self.longest = max(self.longest, seconds)
+        self._buckets[round(BUCKETS * math.log10(max(seconds, 1e-9)))] += 1
+
+    def median(self) -> float:
+        seen = 0
+        for bucket, count in sorted(self._buckets.items()):
+            seen += count
+            if 2 * seen >= self.count:
+                return min(10 ** (bucket / BUCKETS), self.longest)
+        return 0.0
+
+
+@dataclass
 class Summary:
     against: Against | None
     total: Group = field(default_factory=Group)
     groups: dict[str, dict[str, Group]] = field(
         default_factory=lambda: {"capability": defaultdict(Group), "source": defaultdict(Group)}
     )
-    seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))  # by tier
+    times: dict[str, Times] = field(default_factory=lambda: defaultdict(Times))  # by tier
     right: Counter[str] = field(default_factory=Counter)  # by tier
     timed_out: int = 0
     without_answer: int = 0
@@ -111,7 +134,7 @@ class Summary:
         self.total.add(score)
         self.groups["capability"][item.capability].add(score)
         self.groups["source"][item.source].add(score)
-        self.seconds[score["tier"]].append(scored.seconds)
+        self.times[score["tier"]].add(scored.seconds)
         self.right[score["tier"]] += int(score["accuracy"])
         self.timed_out += int(score["timed_out"])
         self.without_answer += extract_boxed(item.response) is None
@@ -135,12 +158,12 @@ class Summary:
             "by": {by: {name: g.means() for name, g in sorted(groups.items())} for by, groups in self.groups.items()},
             "tiers": {
                 tier: {
-                    "answers": len(times),
+                    "answers": times.count,
                     "right": self.right[tier],
-                    "median_seconds": round(median(times), 6),
-                    "max_seconds": round(max(times), 6),
+                    "median_seconds": round(times.median(), 6),
+                    "max_seconds": round(times.longest, 6),
                 }
-                for tier, times in sorted(self.seconds.items(), key=lambda pair: -len(pair[1]))
+                for tier, times in sorted(self.times.items(), key=lambda pair: -pair[1].count)
             },
             "without_answer": self.without_answer,
             "timed_out": self.timed_out,
@@ -303,7 +326,7 @@ def _table(report: dict[str, Any]) -> Iterator[str]:
     for tier, numbers in report["tiers"].items():
         times = f"{_duration(numbers['median_seconds']):>8} {_duration(numbers['max_seconds']):>8}"
         yield f"{tier:<32} {numbers['answers']:>9,} {numbers['right']:>9,} {times}"
-    slowest = f"the slowest, {report['slowest']['index']}, took {_duration(report['slowest']['seconds'])}"
+    slowest = f"the slowest, {_short(report['slowest']['index'], 32)}, took {_duration(report['slowest']['seconds'])}"
     yield ""
     yield f"{report['without_answer']:,} without an answer, {report['timed_out']:,} timed out; {slowest}"
     if report["bad_rows"]:

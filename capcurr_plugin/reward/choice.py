@@ -4,7 +4,8 @@ import re
 from collections.abc import Callable, Mapping
 
 from capcurr_plugin.reward.plain import plain
-from capcurr_plugin.reward.words import DENIAL, are_words, same_but_for_case, same_words
+from capcurr_plugin.reward.prose import final_value
+from capcurr_plugin.reward.words import DENIAL, OPEN, are_words, same_but_for_case, same_label, same_words
 
 Options = Mapping[str, str]  # the text of each letter
 Same = Callable[[str, str], bool | None]
@@ -19,6 +20,13 @@ _WITH_TEXT = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _SAID = re.compile(r"\b(?:option|answer|choice)(?:\s+is|\s*:)?\s+[(\[]?([A-J])[)\]]?(?![\w'])")
+_DOUBT = re.compile(r"\b(?:or|unlikely|likely|everything|rest|guess|excluded|out|else|maybe|perhaps)\b", re.IGNORECASE)
+_CHOSEN = re.compile(
+    r"(?:therefore,? |so |thus,? |hence,? |i (?:choose|pick|select) )?(?:it is |it's )?[(\[]?([A-J])[)\]]?"
+    r"(?: is (?:the )?(?:correct|right)(?: answer| option| choice)?)?",
+    re.IGNORECASE,
+)
+_TEXT_FIRST = re.compile(r"(.{1,80}?)\s*\(([A-J])\)", re.DOTALL)
 _ABBREVIATED = re.compile(r"[A-Za-z]\.\s?[A-Za-z](?:\.|$)")
 # A letter that stands for itself; the article and the pronoun are words.
 _OTHER_LETTER = re.compile(
@@ -39,14 +47,26 @@ def judge_choice(given: str, wanted: str, options: Options, same_value: Same) ->
         return alone[1].upper() == letter
     if _SEVERAL.fullmatch(given):
         return False
+    chosen = _CHOSEN.fullmatch(given)
+    if chosen:
+        return chosen[1].upper() == letter
+    text_first = _TEXT_FIRST.fullmatch(given)
+    if text_first:
+        return text_first[2] == letter and _fits(text_first[1], letter, options, same_value)
     with_text = _WITH_TEXT.fullmatch(given)
     if with_text and not _ABBREVIATED.match(given):
         named = (with_text[1] or with_text[2] or with_text[3]).upper()
         return named == letter and _fits(with_text[4].strip(), letter, options, same_value)
     if options:
-        return _option_said(given, options, same_value) == letter
+        said = _option_said(given, options, same_value) or _option_said(final_value(given) or "", options, same_value)
+        return said == letter
     said = {match.upper() for match in _SAID.findall(given)}
-    return said == {letter} and not DENIAL.search(given) and len(set(_OTHER_LETTER.findall(given))) <= 1
+    return (
+        said == {letter}
+        and not DENIAL.search(given)
+        and not OPEN.search(given)
+        and len(set(_OTHER_LETTER.findall(given))) <= 1
+    )
 
 
 def _wanted_letter(wanted: str, options: Options) -> str | None:
@@ -63,7 +83,7 @@ def _fits(text: str, letter: str, options: Options, same_value: Same) -> bool:
     if letter in options:
         bare = text[1:-1].strip() if text.startswith("(") and text.endswith(")") else text
         return letter in {_option_said(text, options, same_value), _option_said(bare, options, same_value)}
-    return not DENIAL.search(text) and not _OTHER_LETTER.search(text)
+    return not DENIAL.search(text) and not _DOUBT.search(text) and not _OTHER_LETTER.search(text)
 
 
 def _option_said(given: str, options: Options, same_value: Same) -> str | None:
@@ -72,7 +92,7 @@ def _option_said(given: str, options: Options, same_value: Same) -> str | None:
     def same_both_ways(one: str, other: str) -> bool | None:  # a decimal option takes in what rounds to it
         return same_value(one, other) and same_value(other, one)
 
-    for same in (str.__eq__, same_but_for_case, _same_words, same_both_ways, same_value):
+    for same in (str.__eq__, same_but_for_case, same_label, _same_words, same_both_ways, same_value):
         found = [letter for letter, text in options.items() if same(given, plain(text))]
         if found:
             return found[0] if len(found) == 1 else None

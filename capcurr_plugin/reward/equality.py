@@ -29,6 +29,11 @@ def _equal(answer: Value, truth: Value) -> bool | None:
         return _same_group(answer, truth)
     if isinstance(answer, Relation) or isinstance(truth, Relation):
         return None
+    if isinstance(answer, Group) and answer.brackets == "-" and isinstance(truth, Quantity):
+        first, last = answer.items  # 5-3 is also 2, but a range is no number
+        if isinstance(first, Quantity) and isinstance(last, Quantity):
+            minus = Node("neg", (last.node,))
+            return _same_quantity(Quantity(Node("+", (first.node, minus)), first.unit), truth)
     for group, other in ((answer, truth), (truth, answer)):  # {5} is 5
         if isinstance(group, Group) and len(group.items) == 1:
             return _equal(group.items[0], other) if group is answer else _equal(other, group.items[0])
@@ -44,7 +49,7 @@ def _solved(value: Value) -> Value:
         for one, other in ((value.left, value.right), (value.right, value.left)):
             if one.node.kind == "symbol" and one.node.name not in symbols(other.node):
                 return other
-        if not symbols(left) and not symbols(right):  # 2 + 3 = 5
+        if left.kind != "number" and not symbols(left) and not symbols(right):  # 2 + 3 = 5
             return value.right
         return value
     infinity = Quantity(Node("symbol", name="infty"))
@@ -129,7 +134,7 @@ def _same_group(answer: Group, truth: Group) -> bool | None:
     brackets = {answer.brackets, truth.brackets}
     if len(answer.items) != len(truth.items) or (answer.name and truth.name and answer.name != truth.name):
         return False
-    if brackets <= {"", "{}"} or brackets == {"&"}:
+    if brackets <= {"", "{}"} or brackets in ({"&"}, {"|"}):
         return _same_items(answer.items, list(truth.items))
     if len(brackets) > 1 and (brackets != {"", "()"} or answer.name or truth.name):
         return False

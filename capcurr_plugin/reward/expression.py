@@ -40,8 +40,10 @@ _UNICODE = str.maketrans(
         "∕": "/", "⁄": "/", "π": r"\pi ", "∞": r"\infty ", "°": r"\degree ", "√": r"\sqrt ", "∛": r"\cbrt ",
         "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "±": r"\pm ",
         "θ": r"\theta ", "α": r"\alpha ", "β": r"\beta ", "γ": r"\gamma ", "λ": r"\lambda ", "φ": r"\phi ",
-        "½": r"(1/2)", "⅓": r"(1/3)", "⅔": r"(2/3)", "¼": r"(1/4)", "¾": r"(3/4)", "⅕": r"(1/5)", "⅛": r"(1/8)",
-        "⅙": "(1/6)", "⅚": "(5/6)", "⅖": "(2/5)", "⅗": "(3/5)", "⅘": "(4/5)", "⅜": "(3/8)", "⅝": "(5/8)", "⅞": "(7/8)",
+        "½": r"\frac{1}{2}", "⅓": r"\frac{1}{3}", "⅔": r"\frac{2}{3}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}",
+        "⅕": r"\frac{1}{5}", "⅛": r"\frac{1}{8}", "（": "(", "）": ")", "，": ",", "：": ":",
+        "⅙": r"\frac{1}{6}", "⅚": r"\frac{5}{6}", "⅖": r"\frac{2}{5}", "⅗": r"\frac{3}{5}", "⅘": r"\frac{4}{5}",
+        "⅜": r"\frac{3}{8}", "⅝": r"\frac{5}{8}", "⅞": r"\frac{7}{8}",
     }
 )  # fmt: skip
 _RAISED, _LOWERED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻", "0123456789+-"), str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
@@ -59,7 +61,7 @@ _FUNCTIONS = frozenset("sin cos tan cot sec csc arcsin arccos arctan sinh cosh t
 _PLAIN_WORDS = {word: word for word in (*_FUNCTIONS, "pi", "infty", "theta")} | {"inf": "infty", "infinity": "infty"}
 _WORDS = re.compile(r"[A-Za-z]{2,}")
 _VARIABLES = re.compile(r"[^aeiouAEIOU]{3}|[abc]{3}|[A-Za-z]?[xyz][A-Za-z]?[xyz]|[xyz]{2}[A-Za-z]")
-_SHORT_WORDS = frozenset("is it to no or of in so we at be by do if me my on up us an as he go am ok".split())
+_SHORT_WORDS = frozenset("is it to no or of in so we at be by do if me my on up us an as he go ok".split())
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 
 
@@ -109,6 +111,8 @@ def _word(match: re.Match[str]) -> str:
     run, before = match[0], match.string[: match.start()]
     if before.endswith(("\\", "_", "_{")):
         return run
+    if run.isupper() and len(run) > 1:
+        return f"\\name{run} "  # a name: its letters do not multiply
     if run in _PLAIN_WORDS:
         return f"\\{_PLAIN_WORDS[run]} "
     if len(run) > 3 or (len(run) == 3 and not _VARIABLES.fullmatch(run)) or run.lower() in _SHORT_WORDS:
@@ -158,8 +162,9 @@ class _Parser:
 
     def beside(self, left: Node) -> Node:
         r"""A factor without a sign between: a product, or a mixed number such as 1 1/2 and 1\frac{1}{2}."""
+        bracketed = self.peek() in ("(", "[", "{")
         right = self.power()
-        if left.kind != "number":
+        if left.kind != "number" or bracketed:
             return Node("*", (left, right))
         if right.kind == "number":
             self.take("/")  # two numbers side by side are no product
@@ -173,7 +178,7 @@ class _Parser:
         if not token or token in ("|", ")", "]", "}", "^", "_", "+", "-", "*", "/", "!", "%", ",", "=", "<", ">"):
             return False
         if token[0] == "\\":
-            return token[1:] in _FUNCTIONS or token in _ATOMS
+            return token[1:] in _FUNCTIONS or token in _ATOMS or token.startswith("\\name")
         return token in ("(", "[", "{") or token.isalpha() or token[0] in "0123456789."
 
     def signs(self) -> bool:
@@ -248,7 +253,7 @@ class _Parser:
             return Node("root", (self.argument(), Node("number", value=Fraction(3))))
         if token[1:] in _FUNCTIONS:
             return self.function(token[1:])
-        if token in _ATOMS:
+        if token in _ATOMS or token.startswith("\\name"):
             return self.symbol(token[1:])
         raise NotAnExpression(f"{token!r} is not known")
 
@@ -439,8 +444,9 @@ _POINTS = (0.7310585, 1.6180339, -0.5671432, 7.2360679, -5.3247179, -1.3247179, 
 def same(left: Node, right: Node) -> bool | None:
     """Whether two expressions are equal: exactly, or at points of both signs; None when that cannot be told."""
     names = symbols(left) | symbols(right)
+    smallest = SMALLEST if _cancels(left) or _cancels(right) else 0
     if not names:
-        return close(evaluate(left), evaluate(right), SMALLEST if _cancels(left) or _cancels(right) else 0)
+        return close(evaluate(left), evaluate(right), smallest)
     agreed = 0
     for number in range(len(_POINTS)):
         point = point_of(names, number)
@@ -448,7 +454,7 @@ def same(left: Node, right: Node) -> bool | None:
             values = evaluate(left, point), evaluate(right, point)
         except NotAnExpression:
             continue
-        if not close(*values):
+        if not close(*values, smallest):
             return False
         agreed += 1
     return True if agreed >= 3 else None

@@ -61,7 +61,7 @@ def main(sockets: list[int]) -> None:
     while workers:
         pid, status = os.wait()
         number = workers.pop(pid)
-        if status != 0:  # killed; a worker whose asker has gone ends with 0
+        if status != 0:  # killed: a worker whose asker has gone ends with 0
             workers[_fork(number)] = number
 
 
@@ -71,6 +71,8 @@ def _fork(number: int) -> int:
         code = 1
         try:
             serve(socket.socket(fileno=number))
+            code = 0
+        except OSError:  # nobody listens
             code = 0
         finally:
             os._exit(code)

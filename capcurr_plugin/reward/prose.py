@@ -8,36 +8,37 @@ import re
 from itertools import pairwise
 
 from capcurr_plugin.reward.boxed import extract_boxed
-from capcurr_plugin.reward.words import DENIAL
+from capcurr_plugin.reward.words import DENIAL, OPEN, OTHER_SUBJECT
 
+SHORT = 300  # characters; a text that is no longer has one sentence with a value, or leaves the value open
 MAX_LOOK = 2_000  # characters at the end of a text, or after the words "final answer"
 
 _WORD = re.compile(
     r"(?<![\\A-Za-z])(?:[^\W\d_]{4,}|the|is|are|was|it's|so|not|and|or|get|for|has|than)(?![A-Za-z])", re.IGNORECASE
 )
 _FINAL = re.compile(r"final answer\b(?:\s+is)?\s*:?", re.IGNORECASE)
-_SENTENCE_END = re.compile(r"[.!?](?=\s|\\?\"|$)|\n|<\|")
+_SENTENCE_END = re.compile(r"[.!?;](?=\s|\\?\"|$)|\n|<\|")
 _CUE = re.compile(
     r"(?:\b(?:is|are|was|were|it's|equals|equal|be|becomes|gets?|has|have|find that|find|therefore|thus|hence|so"
-    r"|answer)\b|\b\w*(?:creas|ris|fall|grow|drop)\w* by\b|(?<=[A-Za-z])\s?:)"
+    r"|answer)(?:\s+(?:clearly|simply|definitely|indeed))?\b"
+    r"|\b\w*(?:creas|ris|fall|grow|drop)\w* by\b|(?<=[A-Za-z])\s?:)"
     r"(?:\s*(?:approximately|about|exactly|simply|just|then|:|,))*\s*",
     re.IGNORECASE,
 )
 _CLAIMED = re.compile(
     r"\s*,?\s*is\s+(?:the|our|my)\s+(?:final\s+|correct\s+)?(?:answer|solution|result)\b", re.IGNORECASE
 )
+_ANSWERED = re.compile(r"\s*(yes|no)\s*(,.{0,200})?", re.IGNORECASE | re.DOTALL)
 _FILLER = re.compile(r"\s*I hope\b", re.IGNORECASE)
 _COUNTED = re.compile(r"\s(?:that|which|who|where|with|in|on|of|ago|for|at)\b.*", re.DOTALL)
 _PRICE = re.compile(r"([-+]?\d[\d.,]{0,60}\s?[$€£¥])\s.*", re.DOTALL)
 _NUMBER = re.compile(r"(?<![\w.,$\\^_{])[-+]?\d[\d,]{0,60}(?:\.\d{1,60})?(?![\w^_}(]|\.\d)")
-_OPEN = re.compile(
-    r"\b(?:or|either|maybe|perhaps|possibly|alternatively|between|than|least|most|if|assuming)\b", re.IGNORECASE
-)
 # Within a line, but for formulas that are set apart
 _MATH = re.compile(r"\$\$(?s:.+?)\$\$|\\\[(?s:.+?)\\\]|(?<!\\)\$[^\n]+?(?<!\\)\$|\\\([^\n]+?\\\)")
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{((?:[^{}]|\{(?:[^{}]|\{[^{}]{0,200}\}){0,200}\}){1,500})\}")
 _BETWEEN_BOXES = re.compile(r"(?:[\s,;+${}]|\\q?quad|\\[()]|\\text|(?:\w{1,20} )?\band\b)*")
 _DENIED_BEFORE = re.compile(r"(?:\bnot|\bnever|n't|\bneither|\bnor|\bexcept)\W*$", re.IGNORECASE)
+_OR = re.compile(r"[\s$]*(?:\\text\s*\{)?\W*or\W*", re.IGNORECASE)
 _DENIED_AFTER = re.compile(
     r"[\s$.?!]*(?:\\text\s*\{\s*)?(?:is\s+(?:not|wrong|incorrect|false)|or\b|\?|no\b)", re.IGNORECASE
 )
@@ -56,15 +57,28 @@ def final_value(text: str) -> str | None:
         return None if _box_in_doubt(end) else _boxes(end) or extract_boxed(text)
     if not _WORD.search(_MATH.sub(" ", end)):
         return None
-    for sentence in reversed(_sentences(end)):
-        if _CUE.search(sentence) and not _FILLER.match(sentence):
+    if _ANSWERED.fullmatch(end):
+        return _yes_or_no([end])
+    sentences = [sentence for sentence in _sentences(end) if sentence.strip() and not _FILLER.match(sentence)]
+    if len(text) <= SHORT and len(sentences) > 1:
+        return _yes_or_no(sentences) if _ANSWERED.fullmatch(sentences[0]) else None
+    for sentence in reversed(sentences):
+        if _CUE.search(sentence):
             return _given(sentence)
-    return None
+    return _yes_or_no(sentences)
+
+
+def _yes_or_no(sentences: list[str]) -> str | None:
+    """ "Yes, they are similar" says yes."""
+    match = _ANSWERED.fullmatch(sentences[0]) if sentences else None
+    if not match or OPEN.search(match[2] or "") or re.search(r"\b(?:yes|no)\b", (match[2] or "").lower()):
+        return None
+    return match[1]
 
 
 def _after_final_answer(text: str) -> str | None:
     sentence = next((sentence for sentence in _sentences(text) if sentence.strip()), "")
-    given = _given("answer: " + sentence)
+    given = _given("answer: " + sentence, final=True)
     numbers = _NUMBER.findall(given or "")
     if given and len(numbers) == 1 and _WORD.search(given) and "\\" not in given:
         return numbers[0]  # Final answer: it took 3 hours to grow
@@ -82,8 +96,8 @@ def _sentences(text: str) -> list[str]:
     return [*sentences, text[start:]]
 
 
-def _given(sentence: str) -> str | None:
-    """What stands behind the last cue of a sentence."""
+def _given(sentence: str, *, final: bool = False) -> str | None:
+    """What stands behind the last cue of a sentence. `final`: it has been announced as the answer."""
     claimed = _CLAIMED.search(sentence)
     sentence = sentence[: claimed.start()] if claimed else sentence
     blank = _MATH.sub(_blank, sentence)
@@ -93,7 +107,9 @@ def _given(sentence: str) -> str | None:
     value = sentence[cues[-1].end() :].replace('\\"', " ").strip(' "')
     claim = re.split(r"[\d¤]", blank[: cues[-1].start()])[-1]  # "not 10, which is" denies the 10
     before = blank[max(0, cues[-1].start() - 80) : cues[-1].start()]
-    if any(doubt.search(words) for doubt, words in ((DENIAL, claim), (DENIAL, value), (_OPEN, before), (_OPEN, value))):
+    if DENIAL.search(claim) or DENIAL.search(value) or OPEN.search(value):
+        return None
+    if not final and (OPEN.search(before) or OTHER_SUBJECT.search(before)):
         return None
     price = _PRICE.fullmatch(value)
     return price[1] if price else _COUNTED.sub("", value).strip() or None
@@ -105,10 +121,12 @@ def _blank(match: re.Match[str]) -> str:
 
 def _box_in_doubt(text: str) -> bool:
     """What stands around the last box denies it, or offers another answer."""
-    last = next(reversed(list(_BOX.finditer(text))), None)
-    if last is None:
+    boxes = list(_BOX.finditer(text))
+    if not boxes:
         return False
-    return bool(_DENIED_BEFORE.search(text[: last.start()]) or _DENIED_AFTER.match(text, last.end()))
+    before, after = text[: boxes[-1].start()], boxes[-1].end()
+    offered = len(boxes) > 1 and _OR.fullmatch(text, boxes[-2].end(), boxes[-1].start())
+    return bool(offered or _DENIED_BEFORE.search(before) or _DENIED_AFTER.match(text, after))
 
 
 def _boxes(text: str) -> str | None:

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from capcurr_plugin.reward.expression import Node, NotAnExpression, parse
+from capcurr_plugin.reward.expression import Node, NotAnExpression, parse, symbols
 from capcurr_plugin.reward.plain import UNIT_MARK
 from capcurr_plugin.reward.units import is_known, split_unit, unit_name
 from capcurr_plugin.reward.words import NEGATIVE, NOT_COUNTED, spoken
@@ -32,8 +32,8 @@ class Quantity:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Values between brackets: "{}" is a set or a union, "" a list without brackets, "&" all at once, ":" a ratio of
-    several. `name`: of the variable that lies in an interval, where it is said."""
+    """Values between brackets: "{}" is a set or a union, "" a list without brackets, "&" all at once, "|" one of some
+    equations, ":" a ratio of several, "-" from the first to the last. `name`: of the variable in an interval."""
 
     brackets: str
     items: "tuple[Value, ...]"
@@ -53,12 +53,22 @@ Value = Quantity | Group | Relation
 
 _SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _SCALED = re.compile(r"(.{0,40}?\d)\s*(thousand|million|billion|trillion)\b\s*(.{0,40})", re.IGNORECASE)
-_NAMED = re.compile(  # x \in ..., (x, y) = ...
-    r"(?:[A-Za-z]\s*(?:\\in(?![A-Za-z])|∈)|\(\s*([A-Za-z](?:\s*,\s*[A-Za-z]){1,5})\s*\)\s*=(?=\s*\())"
+_NAMED = re.compile(  # x \in ..., (x, y) = ..., the point P(...)
+    r"(?:[A-Z](?=\()|[A-Za-z]\s*(?:\\in(?![A-Za-z])|∈)|\(\s*([A-Za-z](?:\s*,\s*[A-Za-z]){1,5})\s*\)\s*=(?=\s*\())"
 )
-_NAME = re.compile(
-    r"\|?[A-Z]{2}\|?|[A-Za-z]\([A-Za-z]\)|[A-Za-z]_\{?\w{1,4}\}?|(?:(?:the )?[A-Za-z]{3,20})(?: [a-z]{1,20}){0,3}"
+_SEGMENT = re.compile(r"\|?[A-Z]{2}\|?")
+_NAME = re.compile(  # of a function, its value or derivative, a vector, an angle, or a word
+    r"[A-Za-z]'{0,2}(?:\^\{-1\})?\((?:[A-Za-z]|-?\d{1,3})\)|[A-Za-z]'{1,2}|[A-Za-z]_\{?\w{1,4}\}?"
+    r"|\\(?:sin|cos|tan|cot|sec|csc|det|log|ln)\s*[({]?\s*\\?[A-Za-z]{1,6}\s*[)}]?"
+    r"|(?:\\?\|)?\\(?:bar|vec|hat|overline)\s*\{?\s*[A-Za-z]{1,2}\s*\}?(?:\\?\|)?|\\\|[A-Za-z]\\\|"
+    r"|\\frac\{d[a-z]?\}\{d[a-z]\}(?:[a-z]\([a-z]\))?|m?\\(?:angle|triangle)_\{\w{1,4}\}"
+    r"|(?:(?:the )?[A-Za-z]{3,20})(?: [a-z]{1,20}){0,3}(?: [A-Z]{1,3})?"
 )
+_RANGE = re.compile(
+    r"([$€£])?(\d{1,12}(?:\.\d{1,9})?)(\\?%|)-([$€£])?(\d{1,12}(?:\.\d{1,9})?)(\\?%|\s?[A-Za-z ]{1,20})?"
+)
+_CASES = re.compile(r"\\begin\{(?:cases|aligned)\}(.{1,500}?)\\end\{(?:cases|aligned)\}", re.DOTALL)
+_SET_BUILDER = re.compile(r"\\?\{\s*[A-Za-z]\s*(?:\\mid|\||:)\s*(.{1,200}?)\s*\\?\}", re.DOTALL)
 _EMPTY_SETS = ("\\emptyset", "\\varnothing", "∅", "\\{\\}", "{}")
 SECONDS = {"s": 1, "min": 60, "h": 3600, "day": 86400}
 
@@ -66,6 +76,9 @@ _PLAIN = re.compile(r"[+-]?(?:\d{1,3}(?:,\d{3}){1,20}|\d{1,3}(?: \d{3}){1,20}|\d
 _SCIENTIFIC = re.compile(r"([+-]?\d{1,30}(?:\.\d{1,30})?)[eE]([+-]?\d{1,3})")
 _REPEATING = re.compile(
     r"([+-]?\d{0,30})\.(\d{0,30})(?:\\(?:overline|bar|dot)\{(\d{1,30})\}|\\(?:overline|bar|dot)\s*(\d)|\((\d{1,30})\))"
+)
+_TIMES_POWER_OF_TEN = re.compile(
+    r"([+-]?\d{1,30}(?:\.\d{1,30})?)\s*(?:\\times|\\cdot|[*×·])\s*10\s*\^\s*\{?\s*([+-]?\d{1,3})\s*\}?"
 )
 _IN_BASE = re.compile(r"(\d{1,60})_(?:\{(\d{1,2})\}|(\d{1,2}))")
 _DECIMAL_COMMA = re.compile(r"[+-]?(?!\d{1,3}(?:,\d{3})+$)\d+,\d+|[+-]?0,\d+")
@@ -136,6 +149,12 @@ def _spoken(text: str, depth: int) -> Value | None:
     value = spoken(text)
     if value is not None:
         return Quantity(Node("number", value=value))
+    words = text.split()
+    for count in (1, 2, 3):  # three birds
+        value = spoken(" ".join(words[:count])) if count < len(words) else None
+        unit = unit_name(" ".join(words[count:]), letters_too=False) if value is not None else None
+        if value is not None and unit:
+            return Quantity(Node("number", value=value), unit)
     for sign in NEGATIVE:
         if text.casefold().startswith(sign):
             quantity = _quantity(text[len(sign) :].strip())
@@ -143,6 +162,31 @@ def _spoken(text: str, depth: int) -> Value | None:
                 raise NotAValue
             return Quantity(Node("neg", (quantity.node,)), quantity.unit, quantity.places)
     return None
+
+
+def _range(text: str, depth: int) -> Value | None:
+    """10-20, which nobody writes for -10."""
+    match = _RANGE.fullmatch(text)
+    if not match:
+        return None
+    ends = [
+        _quantity(f"{match[1] or ''}{match[2]}{match[3]}"),
+        _quantity(f"{match[4] or match[1] or ''}{match[5]}{match[6] or ''}"),
+    ]
+    if not all(isinstance(end, Quantity) for end in ends):
+        raise NotAValue
+    first, last = ends
+    assert isinstance(first, Quantity) and isinstance(last, Quantity)
+    return Group("-", (replace(first, unit=first.unit or last.unit), last))
+
+
+def _system(text: str, depth: int) -> Value | None:
+    r"""The lines of a cases environment, as a list; and what \{x \mid x > 3\} says of x."""
+    match = _CASES.fullmatch(text)
+    if match:
+        return _solutions(", ".join(part for part in match[1].split("\\\\") if part.strip()), depth)
+    match = _SET_BUILDER.fullmatch(text)
+    return _item(match[1], depth) if match else None
 
 
 def _time(text: str, depth: int) -> Value | None:
@@ -207,6 +251,9 @@ def _solutions(text: str, depth: int) -> Value | None:
     items = [_item(part, depth) for part in signed]
     if any((isinstance(item, Relation) and item.sign != "=") or isinstance(item, Group) for item in items):
         return _combined(items, " or " if _EITHER.search(text) else " and ")
+    names = {item.left.node.name for item in items if isinstance(item, Relation)}
+    if len(names) > 1 and _EITHER.search(text):
+        return Group("|", tuple(items))
     return Group("{}" if _PLUS_MINUS.search(text) else "", tuple(items))
 
 
@@ -288,12 +335,18 @@ def _relation(text: str, depth: int) -> Value | None:
     if not signs or len(signs) > MAX_ITEMS:
         return None
     if all(sign == "=" for *_, sign in signs):  # x = 5 + 6 = 11 says x = 11
-        exact = [sign for sign in signs if text[sign[0] : sign[1]] == "="] or signs
+        exact = [sign for sign in signs if text[sign[0] : sign[1]] == "="]
+        if not exact:
+            return _approximated(text[: signs[0][0]], text[signs[0][1] :])
         end = len(text) if exact[-1] == signs[-1] else signs[len(exact)][0]
         starts = [0, *(sign[1] for sign in signs)]
         names = [text[start : sign[0]] for start, sign in zip(starts, signs, strict=False)]
-        name = next((name for name in names if len(name.strip()) == 1), names[0])
-        return Relation("=", _named_side(name), _side(text[exact[-1][1] : end]))
+        letters = [name.strip() for name in names if name.strip().isalpha()]
+        if len(set(letters)) < len(letters):  # x = 5 = x = 6
+            raise NotAValue
+        name = next((name for name in names if len(name.strip()) == 1 and name.strip().isalpha()), names[0])
+        value = text[exact[-1][1] : end].strip()
+        return Relation("=", _named_side(name), _named_side(value) if _SEGMENT.fullmatch(value) else _side(value))
     if len(signs) > 2:
         return None
     sides = [text[a:b] for a, b in zip([0, *(s[1] for s in signs)], [*(s[0] for s in signs), len(text)], strict=True)]
@@ -302,6 +355,12 @@ def _relation(text: str, depth: int) -> Value | None:
         ends = _side(left), _side(right)
         relations.append(Relation(_FLIPPED.get(sign, sign), *(reversed(ends) if sign in _FLIPPED else ends)))
     return relations[0] if len(relations) == 1 else _between(*relations)
+
+
+def _approximated(left: str, right: str) -> Value:
+    r"""16\pi \approx 50.27 says 16\pi, and x \approx 50.27 says 50.27."""
+    name = _named_side(left)
+    return Relation("=", name, _side(right)) if symbols(name.node) else name
 
 
 def _side(text: str) -> Quantity:
@@ -314,7 +373,9 @@ def _side(text: str) -> Quantity:
 def _named_side(text: str) -> Quantity:
     """A length AB, a function f(x) and a word name what they equal."""
     name = text.strip()
-    if _NAME.fullmatch(name) and NOT_COUNTED.isdisjoint(name.lower().split()):
+    if _SEGMENT.fullmatch(name):
+        return Quantity(Node("symbol", name="".join(sorted(name.strip("|")))))
+    if _NAME.fullmatch(name) and (name[0] == "\\" or NOT_COUNTED.isdisjoint(name.lower().split())):
         return Quantity(Node("symbol", name=name.casefold() if name.islower() else name))
     return _side(text)
 
@@ -361,6 +422,9 @@ def _number(text: str) -> Quantity | None:
     match = _SCIENTIFIC.fullmatch(text)
     if match:
         return Quantity(Node("number", value=Fraction(match[1]) * Fraction(10) ** int(match[2])))
+    match = _TIMES_POWER_OF_TEN.fullmatch(text)
+    if match:
+        return Quantity(Node("number", value=Fraction(match[1]) * Fraction(10) ** int(match[2])))
     match = _IN_BASE.fullmatch(text)
     if match:  # the digits as they stand: the base is what they are measured in
         return Quantity(Node("number", value=Fraction(match[1])), f"base {match[2] or match[3]}")
@@ -373,4 +437,17 @@ def _number(text: str) -> Quantity | None:
     return None
 
 
-READERS = (_spoken, _time, _duration, _matrix, _scaled, _solutions, _bracketed, _relation, _ratio, _quantity)
+READERS = (
+    _spoken,
+    _range,
+    _system,
+    _time,
+    _duration,
+    _matrix,
+    _scaled,
+    _solutions,
+    _bracketed,
+    _relation,
+    _ratio,
+    _quantity,
+)

@@ -15,7 +15,7 @@ from capcurr_plugin.reward.formulas import comparable
 from capcurr_plugin.reward.plain import plain, with_units
 from capcurr_plugin.reward.prose import final_value
 from capcurr_plugin.reward.values import Value, parse_values
-from capcurr_plugin.reward.words import are_words, same_but_for_case, same_list, same_words
+from capcurr_plugin.reward.words import are_words, same_but_for_case, same_label, same_list, same_words
 
 MAX_CACHED, MAX_CACHED_LENGTH = 100_000, 400  # verdicts, and the characters of each
 MAX_LENGTH = 4_000  # of an answer that is looked at as it stands
@@ -128,16 +128,19 @@ def _look(answer: str, truth: str, options: Options) -> Verdict | Open:
         return Verdict(True, "words")
     if _DATE.fullmatch(given) or _DATE.fullmatch(wanted):
         return Verdict(_same_date(given, wanted), "words")
+    label = same_label(given, wanted)
+    if label is not None:
+        return Verdict(label, "words")
     value = _same_value(with_units(answer), with_units(truth))
     if value is not None:
         return Verdict(value, "value")
     if same_list(given, wanted):
         return Verdict(True, "words")
-    if are_words(given) and are_words(wanted):
-        return Verdict(False, "words")
     written_out = _written_out(answer, truth, options)
     if written_out is not None:
         return written_out
+    if are_words(given) and are_words(wanted):
+        return Verdict(False, "words")
     if comparable(given, wanted) and workers.available("math-verify"):
         return Open("math-verify", "symbolic", given, wanted)
     return Verdict(False, "none")
@@ -145,7 +148,7 @@ def _look(answer: str, truth: str, options: Options) -> Verdict | Open:
 
 def _written_out(answer: str, truth: str, options: Options) -> Verdict | Open | None:
     """By the value that a text in words ends in."""
-    given, wanted = final_value(answer) or answer, final_value(truth) or truth
+    given, wanted = (final_value(text) or text for text in (answer, truth))
     if len(given) + len(wanted) >= len(answer) + len(truth):  # nothing was left out
         return None
     return _look(given, wanted, options)

@@ -22,17 +22,34 @@ NOT_COUNTED = frozenset(
     "larger least less lower may maybe might million more most neither never no none nor not of off on only onward "
     "onwards or otherwise over perhaps plus point possibly right root score should smaller squared tens than the then "
     "thousand thousands times to too trillion triple twice under unless up upward upwards was were will with without "
-    "wrong x y z minus are be does doesn been has have correct was".split()
+    "wrong x y z minus are be does doesn been has have correct was lakh crore dozens quadrillion quintillion doubled "
+    "tripled quadrupled halved negated modulo mod choose infinity exp log ln sqrt sin cos tan nan undefined unknown "
+    "alpha beta gamma delta theta lambda sigma omega phi pi versus vs anything whatever alternatively unequal unlikely "
+    "impossible untrue erroneous mistaken disproved refuted plusminus".split()
 ) | frozenset(_SMALL) | frozenset(_PARTS)  # fmt: skip
 
 DENIAL = re.compile(
-    r"\b(?:not|no|never|neither|nor|wrong|incorrect|false|except|unless|invalid|isn't|doesn't|can't|cannot|won't|don't"
-    r"|anything but|rather than|instead of)\b|n't\b",
+    r"\b(?:not|no|never|neither|nor|nobody|none|wrong|incorrect|false|falsely|untrue|except|exclud\w+|unless|invalid"
+    r"|cannot|anything but|rather than|instead of|hardly|impossible|unlikely|eliminat\w+|mistaken?|myth|disput\w+"
+    r"|doubt\w*|refus\w+|rule[sd]? out|ruled|least)\b|n't\b",
     re.IGNORECASE,
 )
-_ARTICLE = re.compile(r"^(?:the|an|a(?=\s+[^\W\d_]{3}))\s+(?!(?:sin|cos|tan|cot|sec|csc|log|exp)\b)")
+# Words beside an answer that leave it open.
+OPEN = re.compile(
+    r"\b(?:or|either|maybe|perhaps|possibly|probably|alternatively|between|than|least|most|if|assuming|could|might|may"
+    r"|would|guess|unknown|else)\b",
+    re.IGNORECASE,
+)
+# Words before "is" that make something else of the answer its subject.
+OTHER_SUBJECT = re.compile(
+    r"\b(?:bound|everything|all|others?|twice|half|double|square[sd]?|root|cube[sd]?|plus|minus|divided|times|opposite"
+    r"|negative|reciprocal|inverse|but|claims?|thinks?|says?|first|second|candidates?|seems?)\b",
+    re.IGNORECASE,
+)
+_PARTS_OF_A_WHOLE = re.compile(r"\w+(?:illions?|nths?|[rfxe]ths?|ieths?|fold)")
+_ARTICLE = re.compile(r"^(?:the|an|a(?=\s+(?:[^\W\d_]{3}|[^\W\d_]-)))\s+(?!(?:sin|cos|tan|cot|sec|csc|log|exp)\b)")
 _SAME = {"true": "yes", "false": "no", "correct": "yes", "incorrect": "no"}
-_WORDS = re.compile(r"[^\W\d_][\w'’]*(?:[\s/-]+\w[\w'’]*)*", re.UNICODE)
+_WORDS = re.compile(r"[^\W\d_][\w']*(?:[\s/&-]+\w[\w']*)*!?", re.UNICODE)
 _SHORT = frozenset("no ok up on off in out".split())
 _LONG_WORD = re.compile(r"[^\W\d_]{3}")
 
@@ -72,6 +89,11 @@ def _whole(words: list[str]) -> int | None:
     return None if last == "and" else total + part
 
 
+def is_no_noun(word: str) -> bool:
+    """Millionths, twelfths, twofold: they change the number."""
+    return bool(_PARTS_OF_A_WHOLE.fullmatch(word)) and word not in ("month", "months", "tenth")
+
+
 def are_words(text: str) -> bool:
     """A word or a phrase, with a word of three letters at least: shorter ones may be names of variables or points."""
     return bool(_WORDS.fullmatch(text) and _LONG_WORD.search(text)) or text.casefold() in _SHORT
@@ -89,7 +111,8 @@ def same_words(one: str, other: str) -> bool:
 
 
 def _folded(text: str) -> str:
-    text = re.sub(r"(?<=[^\W\d_])[\s_-]+(?=[^\W\d_])|\s+", " ", text.casefold().strip())
+    text = re.sub(r"\s*&\s*", " and ", text)
+    text = re.sub(r"(?<=[^\W\d_])[\s_-]+(?=[^\W\d_])|\s+", " ", text.casefold().strip(" !.,"))
     text = _ARTICLE.sub("", text)
     number = spoken(text)
     return _SAME.get(text, text if number is None else str(number))
@@ -97,7 +120,33 @@ def _folded(text: str) -> str:
 
 def same_list(one: str, other: str) -> bool:
     """Lists of words in any order."""
-    lists = [[part.strip() for part in re.split(r",\s*(?:and\s)?|\s(?:and|&)\s|;", text)] for text in (one, other)]
+    lists = [[part.strip() for part in re.split(r",\s*(?:and\s)?|\sand\s|\s?&\s?|;", text)] for text in (one, other)]
     if len(lists[0]) != len(lists[1]) or len(lists[0]) < 2 or not all(map(are_words, lists[0] + lists[1])):
         return False
     return sorted(map(_folded, lists[0])) == sorted(map(_folded, lists[1]))
+
+
+# Labels: Q1 2020, CO2, BMW, XVI. Their letters do not multiply.
+
+_LABEL = re.compile(r"(?!.*(?<![A-Za-z])[a-z]{3})[A-Za-z0-9+&]+(?:[\s-][A-Za-z0-9+&]+){0,5}")
+_LIKE_A_LABEL = re.compile(
+    r"(?!.*\d\s?[APap][Mm]$).*?(?:[A-Z]\d|[A-Z]&[A-Z]|[A-Z]{2}|\d[A-Z][A-Z\d]|[A-Z][a-z]\d|^[A-Z][a-z]?\^?[+])"
+)
+_SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉⁺⁻", "0123456789+-")
+_SUBSCRIPT = re.compile(r"(?<=[A-Za-z])\s*_\s*\{?\s*(\d{1,3})\s*\}?\s*|\s*\^\s*\{?\s*(\d?[+-])\s*\}?")
+
+
+def same_label(one: str, other: str) -> bool | None:
+    """Of two names of letters and digits; None when they are none."""
+    labels = [_SUBSCRIPT.sub(lambda match: match[1] or match[2], text.translate(_SUBSCRIPTS)) for text in (one, other)]
+    if not all(_LABEL.fullmatch(label) for label in labels) or not any(map(_LIKE_A_LABEL.match, labels)):
+        return None
+    if not all(any(map(str.isalpha, label)) for label in labels):
+        return None
+    names = [re.sub(r"[\s-]+", " ", label) for label in labels]
+    return names[0] == names[1] or (not any(map(_is_mixed, names)) and names[0].lower() == names[1].lower())
+
+
+def _is_mixed(name: str) -> bool:
+    """Co is another element than CO."""
+    return name not in (name.lower(), name.upper())

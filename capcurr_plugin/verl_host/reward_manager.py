@@ -5,7 +5,7 @@ import asyncio
 import logging
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from verl import DataProto
 from verl.experimental.reward_loop.reward_manager import register
 from verl.experimental.reward_loop.reward_manager.base import RawRewardFn, RewardManagerBase
@@ -30,14 +30,15 @@ class CapcurrRewardManager(RewardManagerBase):
     ) -> None:
         super().__init__(config, tokenizer, compute_score)
         self._settings = _settings(config)
-        self._waiting: list[tuple[DataProto, asyncio.Future[dict[str, Any]]]] = []
+        self._tokenizer = tokenizer
+        self._waiting: list[tuple[Any, asyncio.Future[dict[str, Any]]]] = []
         self._batches: set[asyncio.Task[None]] = set()  # asyncio itself holds tasks only weakly
         warm_up()
 
     async def run_single(self, data: DataProto) -> dict[str, Any]:
         """Of several outputs of one prompt, the last counts, as in verl's own managers."""
         future = asyncio.get_running_loop().create_future()
-        self._waiting.append((data[-1:], future))
+        self._waiting.append((data[len(data) - 1], future))
         if len(self._waiting) == 1:
             batch = asyncio.create_task(self._score_waiting())
             self._batches.add(batch)
@@ -49,7 +50,7 @@ class CapcurrRewardManager(RewardManagerBase):
         await asyncio.sleep(0)  # let all that is ready now come in
         batch, self._waiting = self._waiting, []
         try:
-            scores = await asyncio.get_running_loop().run_in_executor(None, self._score, [data for data, _ in batch])
+            scores = await asyncio.get_running_loop().run_in_executor(None, self._score, [item for item, _ in batch])
         except Exception as error:  # noqa: BLE001  whoever waits has to hear of it
             for _, future in batch:
                 future.set_exception(error)
@@ -58,12 +59,11 @@ class CapcurrRewardManager(RewardManagerBase):
             if not future.done():  # its asker may have gone
                 future.set_result(score)
 
-    def _score(self, batch: list[DataProto]) -> list[dict[str, Any]]:
-        items = [data[0] for data in batch]
+    def _score(self, items: list[Any]) -> list[dict[str, Any]]:
         columns = [item.non_tensor_batch for item in items]
         scores = compute_score_batch(
             [column["data_source"] for column in columns],
-            self.tokenizer.batch_decode([_response(item) for item in items], skip_special_tokens=True),
+            self._tokenizer.batch_decode([_response(item) for item in items], skip_special_tokens=True),
             [column["reward_model"]["ground_truth"] for column in columns],
             [column.get("extra_info") for column in columns],
             **self._settings,
@@ -86,12 +86,11 @@ def _settings(config: DictConfig) -> dict[str, Any]:
             f"reward.reward_manager.name=capcurr scores by capcurr_plugin.reward, but "
             f"reward.custom_reward_function.path is {function.get('path')}; name another reward manager for it"
         )
-    settings = function.get("reward_kwargs") or {}
-    settings = dict(OmegaConf.to_container(settings) if isinstance(settings, DictConfig) else settings)
+    settings = {str(name): value for name, value in (function.get("reward_kwargs") or {}).items()}
     unknown = settings.keys() - set(SETTINGS)
     if unknown:
         raise ValueError(
-            f"reward.custom_reward_function.reward_kwargs: {', '.join(sorted(map(str, unknown)))} not known; "
+            f"reward.custom_reward_function.reward_kwargs: {', '.join(sorted(unknown))} not known; "
             f"there are {', '.join(SETTINGS)}"
         )
     return settings

@@ -311,12 +311,21 @@ def big_file(path: Path, count: int) -> Path:
     return path
 
 
+def heed_interrupts():
+    """A shell's job in the background ignores them, and so would its children."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def start_job(folder: Path, ending: str) -> tuple[subprocess.Popen[str], Path]:
     """A conversion that is well under way, with an old output in place."""
     source, output = big_file(folder / "in.jsonl", 150_000), folder / f"out{ending}"
     output.write_bytes(b"what was here before")
     job = subprocess.Popen(
-        [*COMMAND, str(source), str(output)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*COMMAND, str(source), str(output)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=heed_interrupts,
     )
     deadline = time.monotonic() + 60
     while not list(folder.glob(".out*")) and time.monotonic() < deadline:

@@ -39,6 +39,12 @@ def no_cache():
     verdict._cache.clear()
 
 
+@pytest.fixture
+def patient(monkeypatch):
+    """Other programs may run beside the tests."""
+    monkeypatch.setattr(workers, "SECONDS", 20.0)
+
+
 def response(answer):
     return f"<think> so </think> \\boxed{{{answer}}}"
 
@@ -95,6 +101,10 @@ def test_nothing_of_an_answer_is_executed(tmp_path):
     assert not canary.exists()
 
 
+def resident_bytes():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
 def hostile_variants(count):
     chance = random.Random(7)
     answers = [answer for answer in HOSTILE.values() if len(answer) < 20_000]
@@ -110,11 +120,11 @@ def test_ten_thousand_hostile_answers_leave_no_memory_behind(monkeypatch):
     monkeypatch.setattr(workers, "SECONDS", 0.05)
     for answer in hostile_variants(500):
         compute_score("", response(answer), "42")
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = resident_bytes()
     rows = [response(answer) for answer in hostile_variants(10_000)]
     scores = compute_score_batch([""] * len(rows), rows, ["42"] * len(rows))
     assert len(scores) == 10_000
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 * 1024  # KiB
+    assert resident_bytes() - before < 200 << 20
 
 
 # Workers
@@ -130,12 +140,11 @@ def test_an_answer_that_takes_too_long_is_told_counted_and_its_worker_replaced()
     before, timed_out = worker_pids(), timed_out_verdicts()
     assert len(before) == workers.pool().size
     start = time.monotonic()
-    scores = compute_score_batch([""] * 3, [response(SLOW), response("7"), response(INTEGRAL)], ["42", "7", "0.5"])
-    assert time.monotonic() - start < LIMIT_SECONDS + 1
+    scores = compute_score_batch([""] * 2, [response(SLOW), response("7")], ["42", "7"])
+    assert time.monotonic() - start < LIMIT_SECONDS
     assert [(s["accuracy"], s["tier"], s["timed_out"]) for s in scores] == [
         (0.0, "symbolic", 1.0),
         (1.0, "exact", 0.0),
-        (1.0, "symbolic", 0.0),
     ]
     assert timed_out_verdicts() == timed_out + 1
     warm_up()
@@ -157,13 +166,13 @@ def test_a_verdict_that_was_late_for_want_of_a_worker_is_not_kept(monkeypatch):
     held = [workers.pool().idle.get() for _ in range(workers.pool().size)]
     monkeypatch.setattr(workers, "SECONDS", 0.1)
     assert compute_score("", response(INTEGRAL), "0.5")["timed_out"] == 1
-    monkeypatch.undo()
+    monkeypatch.setattr(workers, "SECONDS", 20.0)
     for worker in held:
         workers.pool().idle.put(worker)
     assert compute_score("", response(INTEGRAL), "0.5")["accuracy"] == 1
 
 
-def test_a_worker_that_dies_is_replaced():
+def test_a_worker_that_dies_is_replaced(patient):
     for pid in worker_pids():
         os.kill(pid, signal.SIGKILL)
     for _ in range(workers.pool().size + 1):  # each that was killed may cost one verdict
@@ -172,7 +181,7 @@ def test_a_worker_that_dies_is_replaced():
     assert compute_score("", response(INTEGRAL), "0.5")["accuracy"] == 1
 
 
-def test_a_pool_that_dies_is_replaced():
+def test_a_pool_that_dies_is_replaced(patient):
     gone = workers.pool()
     os.killpg(gone.process.pid, signal.SIGKILL)
     gone.process.wait()
@@ -196,7 +205,7 @@ def forked_score(connection):
     connection.send((compute_score("", response(INTEGRAL), "0.5")["accuracy"], workers.pool().process.pid))
 
 
-def test_a_fork_makes_its_own_pool_and_leaves_this_one_alone():
+def test_a_fork_makes_its_own_pool_and_leaves_this_one_alone(patient):
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe()
     process = context.Process(target=forked_score, args=(theirs,))
@@ -204,7 +213,7 @@ def test_a_fork_makes_its_own_pool_and_leaves_this_one_alone():
     accuracy, pid = ours.recv()
     process.join()
     assert pid != workers.pool().process.pid
-    assert accuracy in (0, 1)  # its workers may still have been starting
+    assert accuracy == 1
     assert compute_score("", response(INTEGRAL), "0.5")["accuracy"] == 1
 
 
@@ -218,22 +227,27 @@ def test_one_pool_for_all_threads():
     assert set(map(id, found)) == {id(workers.pool())}
 
 
-def test_the_workers_end_with_the_process(tmp_path):
-    """Also when it is killed: their sockets close."""
+@pytest.mark.parametrize("busy", [False, True])
+def test_the_workers_end_with_the_process(busy):
+    """Also when it is killed, and while they work: their sockets close."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=hold_a_pool, args=(theirs,))
+    process = context.Process(target=hold_a_pool, args=(theirs, busy))
     process.start()
     pid = ours.recv()
+    time.sleep(0.3)
     process.kill()
     process.join()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 20
     while time.monotonic() < deadline and Path(f"/proc/{pid}").exists():
         time.sleep(0.05)
     assert not Path(f"/proc/{pid}").exists()
 
 
-def hold_a_pool(connection):
+def hold_a_pool(connection, busy):
     warm_up()
     connection.send(workers.pool().process.pid)
+    if busy:
+        workers.SECONDS = 3.0
+        compute_score("", response(SLOW), "42")
     time.sleep(60)

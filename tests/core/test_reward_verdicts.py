@@ -17,6 +17,12 @@ def warm():
 
 
 @pytest.fixture(autouse=True)
+def patient(monkeypatch):
+    """Other programs may run beside the tests."""
+    monkeypatch.setattr(workers, "SECONDS", 20.0)
+
+
+@pytest.fixture(autouse=True)
 def no_cache():
     verdict._cache.clear()
 
@@ -34,7 +40,7 @@ def test_every_labelled_case_is_judged_as_labelled():
 
 def test_adversarial_answers_are_judged_as_labelled():
     wrong = [case for case in ADVERSARIAL if verify(case[0], case[1], case[3]) != case[2]]
-    assert len(ADVERSARIAL) > 3_000
+    assert len(ADVERSARIAL) > 5_000
     assert wrong == []
 
 

@@ -14,6 +14,7 @@ from capcurr_plugin.errors import InputError, JobError
 COMMANDS = {
     "doctor": ("capcurr_plugin.doctor", "show what is installed, what works, and how to mend what does not"),
     "demo": ("capcurr_plugin.demo", "see the parts at work on a small built-in data set"),
+    "recipes": ("capcurr_plugin.recipes", "list the published runs, and show the command that runs one"),
     "score": ("capcurr_plugin.score_file", "score a file of responses, also beside math-verify or MathRuler"),
     "data convert": ("capcurr_plugin.data.convert", "convert and check row files: JSON Lines, Parquet, verl's form"),
 }

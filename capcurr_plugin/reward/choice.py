@@ -16,7 +16,7 @@ _CALLED = r"(?:(?:the\s+)?(?:correct\s+)?(?:option|answer|choice)\s*(?:is)?\s*:?
 _ALONE = re.compile(rf"{_CALLED}[(\[{{]?([A-J])[)\]}}]?\s*[.:),;!]?\s*", re.IGNORECASE)
 _SEVERAL = re.compile(r"[(\[]?\s*[A-J]\s*[)\]]?(?:(?:\s*(?:,|;|&|and)\s*)+[(\[]?\s*[A-J]\s*[)\]]?)+", re.IGNORECASE)
 _WITH_TEXT = re.compile(
-    rf"{_CALLED}(?:[(\[]([A-J])[)\]]\s*[.:]?|([A-J])(?:[.):]|\s*[-–]\s*|,\s*|(?=\())|(?<=\s)([A-J]),?(?=\s))\s*(.+)",
+    rf"{_CALLED}(?:[(\[]([A-J])[)\]]\s*[.:]?|([A-J])(?:[.):]|\s*[-–]\s*|,\s*|(?=\()|(?=\s(?:because|since)\b))|(?<=\s)([A-J]),?(?=\s))\s*(.+)",
     re.IGNORECASE | re.DOTALL,
 )
 _SAID = re.compile(r"\b(?:option|answer|choice)(?:\s+is|\s*:)?\s+[(\[]?([A-J])[)\]]?(?![\w'])")

@@ -70,6 +70,7 @@ _RANGE = re.compile(
 _CASES = re.compile(r"\\begin\{(?:cases|aligned)\}(.{1,500}?)\\end\{(?:cases|aligned)\}", re.DOTALL)
 _SET_BUILDER = re.compile(r"\\?\{\s*[A-Za-z]\s*(?:\\mid|\||:)\s*(.{1,200}?)\s*\\?\}", re.DOTALL)
 _EMPTY_SETS = ("\\emptyset", "\\varnothing", "∅", "\\{\\}", "{}")
+_ALL_NUMBERS = ("\\mathbb{R}", "all real numbers", "all reals", "the real numbers")
 SECONDS = {"s": 1, "min": 60, "h": 3600, "day": 86400}
 
 _PLAIN = re.compile(r"[+-]?(?:\d{1,3}(?:,\d{3}){1,20}|\d{1,3}(?: \d{3}){1,20}|\d{1,300})?(?:\.(\d{1,300}))?")
@@ -81,6 +82,7 @@ _TIMES_POWER_OF_TEN = re.compile(
     r"([+-]?\d{1,30}(?:\.\d{1,30})?)\s*(?:\\times|\\cdot|[*×·])\s*10\s*\^\s*\{?\s*([+-]?\d{1,3})\s*\}?"
 )
 _IN_BASE = re.compile(r"(\d{1,60})_(?:\{(\d{1,2})\}|(\d{1,2}))")
+_TWO_DIGITS = re.compile(r"[+-]?[1-9],\d")
 _DECIMAL_COMMA = re.compile(r"[+-]?(?!\d{1,3}(?:,\d{3})+$)\d+,\d+|[+-]?0,\d+")
 _GROUPED = re.compile(r"(?<![\d,.])\d{1,3}(?:,\d{3})+(?![\d,])")
 _TIME = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?\s*(?:([ap])\.?\s?m\.?)?", re.IGNORECASE)
@@ -115,8 +117,9 @@ _MATRIX = re.compile(
 )
 
 
-def parse_values(text: str, depth: int = 0) -> list[Value]:
-    """Everything that a text may mean; empty when it is no mathematics that is known here."""
+def parse_values(text: str, depth: int = 0, *, decimal_comma: bool = True) -> list[Value]:
+    """Everything that a text may mean; empty when it is no mathematics that is known here. `decimal_comma`: 3,4 may be
+    3.4 as well as two values."""
     if depth > MAX_DEPTH:
         return []
     text = text.strip()
@@ -134,7 +137,7 @@ def parse_values(text: str, depth: int = 0) -> list[Value]:
                 break
     if "," in text:
         stripped, unit, _ = split_unit(text)
-        if _DECIMAL_COMMA.fullmatch(stripped):
+        if _DECIMAL_COMMA.fullmatch(stripped) and (decimal_comma or not _TWO_DIGITS.fullmatch(stripped)):
             number = _decimal(stripped.replace(",", "."), stripped.partition(",")[2])
             found.append(replace(number, unit=unit))
     return found
@@ -283,6 +286,9 @@ def _bracketed(text: str, depth: int) -> Value | None:
     text, names = _unnamed(text)
     if text in _EMPTY_SETS:
         return Group("{}", ())
+    if text in _ALL_NUMBERS:
+        infinity = Node("symbol", name="infty")
+        return Group("()", (Quantity(Node("neg", (infinity,))), Quantity(infinity)))
     for opening, closing in (("(", ")"), ("[", "]"), ("(", "]"), ("[", ")"), ("\\{", "\\}"), ("{", "}")):
         if text.startswith(opening) and text.endswith(closing) and len(text) > len(opening):
             inside = text[len(opening) : -len(closing)]

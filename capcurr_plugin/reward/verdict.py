@@ -177,12 +177,13 @@ def _same_value(given: str, wanted: str) -> bool | None:
     answers = _values(given)
     if not answers:
         return None
-    verdicts = [equal(answer, truth) for answer in answers for truth in _values(wanted)]
+    verdicts = [equal(answer, truth) for answer in answers for truth in _values(wanted, decimal_comma=False)]
     if True in verdicts:
         return True
     return None if None in verdicts or not verdicts else False
 
 
 @lru_cache(512)
-def _values(text: str) -> tuple[Value, ...]:
-    return tuple(parse_values(text))
+def _values(text: str, *, decimal_comma: bool = True) -> tuple[Value, ...]:
+    """A ground truth such as 3,4 is two values."""
+    return tuple(parse_values(text, decimal_comma=decimal_comma))

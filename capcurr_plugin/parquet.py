@@ -66,6 +66,14 @@ def read_records(path: Path, tell: Callable[[float], object]) -> Iterator[dict[s
         raise InputError(f"{path}: not a whole Parquet file ({reason})") from None
 
 
+def holds_verl_form(path: Path) -> bool:
+    """Whether a Parquet file is what `write` of VerlForm makes."""
+    try:
+        return is_verl_form(pq.read_schema(path).names)
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"{path}: no Parquet file, or a damaged one ({str(error).splitlines()[0]})") from None
+
+
 def is_verl_form(columns: Iterable[str]) -> bool:
     return "index" not in columns and {"data_source", "prompt", "reward_model", "extra_info"} <= set(columns)
 

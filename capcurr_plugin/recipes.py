@@ -197,7 +197,7 @@ def verl_command(name: str, *, expand: bool) -> str:
 
 def _mark(path: str) -> str:
     """verl's configuration has no such key, so Hydra wants to hear that it is added."""
-    return "+" if path in ("data.min_pixels", "data.max_pixels") or ".reward_kwargs." in path else ""
+    return "+" if path in ("data.min_pixels", "data.max_pixels", "data.order") or ".reward_kwargs." in path else ""
 
 
 def _hydra(value: Any) -> str:

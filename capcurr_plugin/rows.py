@@ -46,6 +46,12 @@ class Row:
     def capability(self) -> Capability | None:
         return self.extra.get("capability")
 
+    def with_capability(self, capability: Capability | None) -> "Row":
+        """The same row; its capability is this one when it names none."""
+        if capability:
+            self.extra.setdefault("capability", capability)
+        return self
+
     @property
     def options(self) -> list[str] | None:
         """The texts of the options A to D, of a multiple-choice row."""

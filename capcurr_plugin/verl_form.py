@@ -33,14 +33,24 @@ class VerlForm:
                 "images": pa.list_(pa.struct([image])),
                 "ability": text,
                 "reward_model": pa.struct({"style": text, "ground_truth": text}),
-                "extra_info": pa.struct({"index": text, "source": text, "options": pa.list_(text), "row": text}),
+                "extra_info": pa.struct(
+                    {
+                        "index": text,
+                        "source": text,
+                        "options": pa.list_(text),
+                        "pass_rate": pa.float64(),
+                        "row": text,
+                    }
+                ),
             }
         )
 
     def record(self, row: Row) -> dict[str, Any]:
         """The row as verl wants it; `extra_info.row` keeps all of it, so that it can be read back."""
         if row.capability is None:
-            raise RowError("column 'capability' is missing; name it for all rows with --capability")
+            raise RowError(
+                "column 'capability' is missing; name it for all rows with --capability (in verl, data.capability)"
+            )
         for mark in OTHER_MARKS:
             if mark in row.problem:
                 raise RowError(f"column 'problem' holds {mark}, which verl takes for a place to put one")
@@ -54,6 +64,7 @@ class VerlForm:
                 "index": row.index,
                 "source": row.source,
                 "options": row.options,  # for the reward
+                "pass_rate": row.pass_rate,  # for the order of a curriculum
                 "row": dumps(row.record()),
             },
         }

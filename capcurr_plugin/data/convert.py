@@ -10,7 +10,7 @@ from capcurr_plugin.errors import InputError
 from capcurr_plugin.progress import progress_bar
 from capcurr_plugin.prompt import PLACEMENTS, TRAINING
 from capcurr_plugin.row_files import ENDINGS, ON_BAD_ROW, BadRows, NothingLeft, RowReader, format_of, write_rows
-from capcurr_plugin.rows import CAPABILITIES, ImageRoot, Row, RowError
+from capcurr_plugin.rows import CAPABILITIES, Capability, ImageRoot, Row, RowError
 
 Form = Literal["rows", "choices", "verl"]
 FORMS: tuple[Form, ...] = get_args(Form)
@@ -107,15 +107,13 @@ def _write(args: argparse.Namespace, reader: RowReader) -> int:
 
 
 def _records(
-    reader: RowReader, capability: str | None, record: Callable[[Row], dict[str, Any]]
+    reader: RowReader, capability: Capability | None, record: Callable[[Row], dict[str, Any]]
 ) -> Iterator[dict[str, Any]]:
     """The rows in the form they are written in. Ends in an error when no row is left: an empty file helps nobody."""
     found = False
     for row in reader:
-        if capability:
-            row.extra.setdefault("capability", capability)
         try:
-            converted = record(row)
+            converted = record(row.with_capability(capability))
         except RowError as error:
             reader.refuse(str(error), row.record())
         else:

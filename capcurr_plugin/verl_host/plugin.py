@@ -4,6 +4,8 @@ verl swallows an error in here (it logs at debug level); `capcurr doctor --for v
 """
 
 from importlib import import_module
+from types import ModuleType
+from typing import Any
 
 from _capcurr_boot import when_executed
 from hydra.core.config_search_path import ConfigSearchPath
@@ -24,3 +26,20 @@ when_executed(
     "verl.experimental.reward_loop.reward_manager",
     lambda _: import_module("capcurr_plugin.verl_host.reward_manager"),
 )
+
+
+def _order_rows(module: ModuleType) -> None:
+    """Rows that have an order of their own are not shuffled by verl, which has no setting for the sampler."""
+    verls_own = module.create_rl_sampler
+
+    def create_rl_sampler(data_config: Any, dataset: Any) -> Any:
+        if getattr(dataset, "order", None) is None:
+            return verls_own(data_config, dataset)
+        from capcurr_plugin.verl_host.order import OrderSampler
+
+        return OrderSampler(dataset)
+
+    module.create_rl_sampler = create_rl_sampler  # pyright: ignore[reportAttributeAccessIssue]
+
+
+when_executed("verl.trainer.ppo.utils", _order_rows)

@@ -1,0 +1,170 @@
+"""verl's data set of rows: `data.custom_cls.path=pkg://capcurr_plugin.verl_host.dataset`, `name=CapabilityDataset`.
+
+It reads row files as they are, puts the unified prompt in, keeps the capability as verl's data source, so that
+validation is reported by capability, and yields rows in a curriculum's order. What it cannot use, it names.
+"""
+
+import hashlib
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import datasets
+from omegaconf import DictConfig
+from verl.utils.dataset.rl_dataset import RLHFDataset, build_multimodal_processor_inputs
+
+from capcurr_plugin import parquet
+from capcurr_plugin.errors import InputError
+from capcurr_plugin.prompt import PLACEMENTS, TRAINING
+from capcurr_plugin.row_files import BadRows, RowReader
+from capcurr_plugin.rows import CAPABILITIES, ImageRoot, RowError
+from capcurr_plugin.verl_form import VerlForm
+from capcurr_plugin.verl_host.order import ORDERS, epoch_order, needs_pass_rate
+
+logger = logging.getLogger(__name__)
+
+MAX_DROPPED = 0.05  # share of the rows; more is a mistake in the data
+NAMED = 20  # dropped rows that are named in the log; all are in the file
+
+
+class CapabilityDataset(RLHFDataset):
+    """Besides verl's own settings under `data`: image_root (default: each file's folder), capability (of rows that name
+    none), prompt_placement, order, max_dropped (a share), min_pixels and max_pixels."""
+
+    def __init__(
+        self,
+        data_files: Any,
+        tokenizer: Any,
+        config: DictConfig,
+        processor: Any = None,
+        max_samples: int = -1,
+    ) -> None:
+        self.order = _one_of(config, "order", ORDERS, None)
+        self.placement = _one_of(config, "prompt_placement", PLACEMENTS, TRAINING)
+        self.capability = _one_of(config, "capability", CAPABILITIES, None)
+        self.max_dropped = float(config.get("max_dropped", MAX_DROPPED))
+        self.pixels = {name: config[name] for name in ("min_pixels", "max_pixels") if config.get(name) is not None}
+        super().__init__(data_files, tokenizer, config, processor, max_samples)
+
+    def _download(self, use_origin_parquet: bool = False) -> None:
+        super()._download(use_origin_parquet)
+        self.data_files = [str(self._prepared(Path(file))) for file in self.data_files]
+
+    def _prepared(self, file: Path) -> Path:
+        """The file in verl's form: itself when it is, else one in the cache that is made once for what it holds."""
+        if not file.exists():
+            raise InputError(f"{file}: no such file")
+        if file.suffix == ".parquet" and parquet.holds_verl_form(file):
+            return file
+        root = Path(self.config.get("image_root") or file.parent)
+        stat = file.stat()
+        made_of = repr(
+            (os.path.realpath(file), stat.st_size, stat.st_mtime_ns, str(root), self.placement, self.capability)
+        )
+        folder = Path(self.cache_dir) / "capcurr"
+        target = folder / f"{file.name.partition('.')[0]}-{hashlib.sha256(made_of.encode()).hexdigest()[:16]}.parquet"
+        if not target.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            self._convert(file, root, target)
+        return target
+
+    def _convert(self, file: Path, root: Path, target: Path) -> None:
+        with BadRows("fail", target) as bad:
+            reader = RowReader(file, bad)
+            reader.images = ImageRoot(root)
+            form = VerlForm(reader.images, self.placement)
+            form.write(target, self._records(reader, form))
+
+    def _records(self, reader: RowReader, form: VerlForm) -> Iterator[dict[str, Any]]:
+        for row in reader:
+            try:
+                yield form.record(row.with_capability(self.capability))
+            except RowError as error:
+                reader.refuse(str(error), row.record())
+
+    def _read_files_and_tokenize(self) -> None:
+        super()._read_files_and_tokenize()
+        self._capabilities: list[str] = list(self.dataframe["ability"])
+        self._pass_rates: list[float | None] = [info.get("pass_rate") for info in self.dataframe["extra_info"]]
+        if self.order and needs_pass_rate(self.order) and None in self._pass_rates:
+            index = self.dataframe[self._pass_rates.index(None)]["extra_info"]["index"]
+            raise InputError(
+                f"data.order={self.order} goes by pass_rate, which row {index!r} of {', '.join(self.data_files)} "
+                "has not; measure it, or use another order"
+            )
+
+    def epoch_order(self, epoch: int) -> list[int]:
+        assert self.order is not None
+        seed = self.config.get("seed") or 0
+        return epoch_order(self.order, self._capabilities, self._pass_rates, seed, epoch)
+
+    def _build_messages(self, example: dict[str, Any], key: str) -> list[dict[str, Any]]:
+        messages = super()._build_messages(example, key)
+        for message in messages:
+            parts = message["content"] if isinstance(message["content"], list) else []
+            for part in parts:
+                if part["type"] == "image":
+                    part |= self.pixels
+        return messages
+
+    # Dropped rows
+
+    def maybe_filter_out_long_prompts(self, dataframe: datasets.Dataset | None = None) -> datasets.Dataset:
+        """Without the rows that cannot be used, each of them named; an error when they are too many."""
+        assert dataframe is not None
+        if not self.filter_overlong_prompts:
+            return dataframe
+        reasons = dataframe.map(
+            self._reason, num_proc=self.num_workers, desc="Looking at the prompts", load_from_cache_file=False
+        )["dropped"]
+        dropped = [(dataframe[place]["extra_info"]["index"], reason) for place, reason in enumerate(reasons) if reason]
+        for index, reason in dropped[:NAMED]:
+            logger.warning("row %r is dropped: %s", index, reason)
+        logger.warning("%d of %d rows are dropped", len(dropped), len(reasons))
+        if len(dropped) > self.max_dropped * len(reasons):
+            index, reason = dropped[0]
+            raise InputError(
+                f"{', '.join(self.data_files)}: {len(dropped)} of {len(reasons)} rows cannot be used, the first of "
+                f"them, {index!r}, because {reason}; mend the rows, or set data.max_dropped (now {self.max_dropped:g})"
+            )
+        return dataframe.select([place for place, reason in enumerate(reasons) if not reason])
+
+    def _reason(self, example: dict[str, Any]) -> dict[str, str]:
+        try:
+            length = self._prompt_length(example)
+        except Exception as error:  # noqa: BLE001  whatever an image library raises on a damaged file
+            return {"dropped": f"its prompt cannot be made ({type(error).__name__}: {error})"}
+        long = length > self.max_prompt_length
+        return {"dropped": f"its prompt has {length} tokens, more than {self.max_prompt_length}" if long else ""}
+
+    def _prompt_length(self, example: dict[str, Any]) -> int:
+        messages = self._build_messages(dict(example), self.prompt_key)
+        tokenizer: Any = self.tokenizer
+        processor: Any = self.processor
+        maker = processor or tokenizer
+        text = maker.apply_chat_template(
+            messages, add_generation_prompt=True, tokenize=False, **self.apply_chat_template_kwargs
+        )
+        if processor is None:
+            return len(tokenizer(text, add_special_tokens=False)["input_ids"])
+        images, videos, audios = self._process_multi_modal_info(messages, self.image_patch_size, self.config)
+        if images is None and videos is None and audios is None:
+            return len(processor.tokenizer(text, add_special_tokens=False)["input_ids"])
+        inputs = build_multimodal_processor_inputs(
+            processor,
+            text=[text],
+            images=images,
+            videos=videos,
+            audio=audios,
+            mm_processor_kwargs=self.mm_processor_kwargs,
+        )
+        return len(inputs["input_ids"][0])
+
+
+def _one_of(config: DictConfig, name: str, known: tuple[Any, ...], default: Any) -> Any:
+    value = config.get(name) or default
+    if value is not None and value not in known:
+        raise InputError(f"data.{name}={value} is not known; use one of {', '.join(known)}")
+    return value

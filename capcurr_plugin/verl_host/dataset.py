@@ -13,7 +13,8 @@ from typing import Any
 
 import datasets
 from omegaconf import DictConfig
-from verl.utils.dataset.rl_dataset import RLHFDataset, build_multimodal_processor_inputs
+from verl.utils.dataset.rl_dataset import RLHFDataset
+from verl.utils.tokenizer import build_multimodal_processor_inputs
 
 from capcurr_plugin import parquet
 from capcurr_plugin.errors import InputError

@@ -48,7 +48,7 @@ _FIGURE = re.compile(
 
 @lru_cache(1024)  # a group of rollouts shares its ground truth
 def plain(text: str) -> str:
-    return with_units(text).replace(UNIT_MARK, " ") if UNIT_MARK in with_units(text) else with_units(text)
+    return with_units(text).replace(UNIT_MARK, " ")
 
 
 @lru_cache(1024)

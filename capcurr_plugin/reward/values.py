@@ -13,7 +13,7 @@ from fractions import Fraction
 from capcurr_plugin.reward.expression import Node, NotAnExpression, parse, symbols
 from capcurr_plugin.reward.plain import UNIT_MARK
 from capcurr_plugin.reward.units import is_known, split_unit, unit_name
-from capcurr_plugin.reward.words import NEGATIVE, NOT_COUNTED, spoken
+from capcurr_plugin.reward.words import NEGATIVE, NOT_COUNTED, SCALES, spoken
 
 MAX_ITEMS = 100
 MAX_DEPTH = 4  # of groups in groups
@@ -51,7 +51,6 @@ class Relation:
 
 Value = Quantity | Group | Relation
 
-_SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _SCALED = re.compile(r"(.{0,40}?\d)\s*(thousand|million|billion|trillion)\b\s*(.{0,40})", re.IGNORECASE)
 _NAMED = re.compile(  # x \in ..., (x, y) = ..., the point P(...)
     r"(?:[A-Z](?=\()|[A-Za-z]\s*(?:\\in(?![A-Za-z])|∈)|\(\s*([A-Za-z](?:\s*,\s*[A-Za-z]){1,5})\s*\)\s*=(?=\s*\())"
@@ -237,7 +236,7 @@ def _scaled(text: str, depth: int) -> Value | None:
     value = _quantity(f"{match[1]} {match[3]}".strip()) if match else None
     if not match or not isinstance(value, Quantity):
         return None
-    scale = Node("number", value=Fraction(_SCALES[match[2].lower()]))
+    scale = Node("number", value=Fraction(SCALES[match[2].lower()]))
     return Quantity(Node("*", (value.node, scale)), value.unit)
 
 
@@ -253,7 +252,7 @@ def _solutions(text: str, depth: int) -> Value | None:
     signed = [_PLUS_MINUS.sub(sign, part) for part in parts for sign in ("+-" if _PLUS_MINUS.search(part) else "+")]
     items = [_item(part, depth) for part in signed]
     if any((isinstance(item, Relation) and item.sign != "=") or isinstance(item, Group) for item in items):
-        return _combined(items, " or " if _EITHER.search(text) else " and ")
+        return _combined(items, either=bool(_EITHER.search(text)))
     names = {item.left.node.name for item in items if isinstance(item, Relation)}
     if len(names) > 1 and _EITHER.search(text):
         return Group("|", tuple(items))
@@ -267,10 +266,10 @@ def _item(text: str, depth: int) -> Value:
         raise NotAValue from None
 
 
-def _combined(items: list[Value], joint: str) -> Value:
+def _combined(items: list[Value], *, either: bool) -> Value:
     """Inequalities: either, or all at once; two that bound one variable are an interval."""
-    if joint == " or " or not all(isinstance(item, Relation) for item in items):
-        return Group("{}" if joint == " or " else "", tuple(items))
+    if either or not all(isinstance(item, Relation) for item in items):
+        return Group("{}" if either else "", tuple(items))
     if len(items) == 2 and isinstance(items[0], Relation) and isinstance(items[1], Relation):
         between = _between(items[0], items[1])
         if between is not None:
@@ -425,10 +424,7 @@ def _number(text: str) -> Quantity | None:
     match = _PLAIN.fullmatch(text)
     if match and any(map(str.isdigit, text)):
         return _decimal(text.replace(",", "").replace(" ", ""), match[1] or "")
-    match = _SCIENTIFIC.fullmatch(text)
-    if match:
-        return Quantity(Node("number", value=Fraction(match[1]) * Fraction(10) ** int(match[2])))
-    match = _TIMES_POWER_OF_TEN.fullmatch(text)
+    match = _SCIENTIFIC.fullmatch(text) or _TIMES_POWER_OF_TEN.fullmatch(text)
     if match:
         return Quantity(Node("number", value=Fraction(match[1]) * Fraction(10) ** int(match[2])))
     match = _IN_BASE.fullmatch(text)

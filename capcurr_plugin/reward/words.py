@@ -9,7 +9,7 @@ _ONES = (
 ).split()
 _TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
 _SMALL = {word: n for n, word in enumerate(_ONES)} | {word: 10 * n for n, word in enumerate(_TENS, 2)}
-_SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _PARTS = {"half": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6, "seventh": 7, "eighth": 8,
           "ninth": 9, "tenth": 10, "hundredth": 100, "thousandth": 1000}  # fmt: skip
 _PARTS |= {"halves": 2} | {f"{word}s": n for word, n in _PARTS.items() if word != "half"}
@@ -81,9 +81,9 @@ def _whole(words: list[str]) -> int | None:
             part += _SMALL[word]
         elif word == "hundred" and 0 < part < 100:
             part *= 100
-        elif word in _SCALES and part:
-            total, part = total + part * _SCALES[word], 0
-        elif word != "and" or last not in ("hundred", *_SCALES):
+        elif word in SCALES and part:
+            total, part = total + part * SCALES[word], 0
+        elif word != "and" or last not in ("hundred", *SCALES):
             return None
         last = word
     return None if last == "and" else total + part

@@ -1,5 +1,6 @@
 """Row files of either format, read as a stream of checked Rows and written whole or not at all."""
 
+import argparse
 import contextlib
 import hashlib
 import json
@@ -41,6 +42,13 @@ def _is_folder(path: Path) -> bool:
         raise InputError(f"{path}: not a usable name ({error.strerror})") from None
 
 
+def _same_file(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:  # one of them does not exist
+        return False
+
+
 class NothingLeft(InputError):
     """Every row was bad; the bad ones are kept all the same."""
 
@@ -56,6 +64,23 @@ class BadRows:
         self._skip = on_bad_row == "skip"
         self._file: IO[bytes] | None = None
         self._exit = contextlib.ExitStack()
+
+    @staticmethod
+    def add_argument(parser: argparse.ArgumentParser, beside: str) -> None:
+        """`beside`: the name that the help has for the file which bad rows are written beside."""
+        parser.add_argument(
+            "--on-bad-row",
+            choices=ON_BAD_ROW,
+            default="fail",
+            help="fail: stop at the first bad row (default). "
+            f"skip: write bad rows with their reasons to {beside}.bad.jsonl",
+        )
+
+    def nothing_left(self, source: Path) -> NothingLeft:
+        return NothingLeft(f"{source}: all {self.count:,} rows are bad; {self.path} says why")
+
+    def summary(self) -> dict[str, Any]:
+        return {"bad_rows": self.count, "bad_rows_file": str(self.path) if self.count else None}
 
     def __enter__(self) -> "BadRows":
         return self
@@ -75,6 +100,16 @@ class BadRows:
         record = {"file": str(file), unit: number, "reason": reason, "raw": raw[:MAX_KEPT_BYTES]}
         # A name or a raw text may hold half a surrogate pair, which UTF-8 cannot.
         self._file.write(jsonl.dumps(record).encode("utf-8", "backslashreplace") + b"\n")
+
+
+def check_output(output: Path, source: Path, on_bad_row: OnBadRow) -> None:
+    """Neither the output nor its bad rows may take the place of what is read."""
+    format_of(output)
+    if _same_file(output, source):
+        raise InputError(f"{output}: is the input too; give another name")
+    bad = BadRows(on_bad_row, output).path
+    if _same_file(bad, source):
+        raise InputError(f"{bad}: is the input, but bad rows would be written there; give the output another name")
 
 
 class RecordReader:
@@ -163,18 +198,26 @@ class RecordReader:
 class RowReader(RecordReader):
     """One row file, checked as it is read."""
 
-    def __init__(
-        self,
-        path: Path,
-        bad: BadRows,
-        tell: Callable[[float], object] = lambda share: None,
-    ) -> None:
-        super().__init__(path, bad, tell)
-        self.images: ImageRoot | None = None  # given: every image must exist under it
-        self._first_use: dict[bytes, int] = {}  # of each index; digests, because an index may be long
+    images: ImageRoot | None = None  # given: every image must exist under it
 
     def __iter__(self) -> Iterator[Row]:
+        self._first_use: dict[bytes, int] = {}  # of each index; digests, because an index may be long
         return self.read(self._row)
+
+    def converted(self, convert: Callable[[Row], dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """What `convert` makes of each row; a RowError that it raises refuses the row. Ends in an error when no row is
+        left: an empty file helps nobody."""
+        found = False
+        for row in self:
+            try:
+                record = convert(row)
+            except RowError as error:
+                self.refuse(str(error), row.record())
+            else:
+                found = True
+                yield record
+        if not found:
+            raise self.bad.nothing_left(self.path)
 
     def _row(self, record: dict[str, Any]) -> Row:
         row = parse_row(record)

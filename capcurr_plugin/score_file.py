@@ -16,7 +16,7 @@ from capcurr_plugin.errors import InputError
 from capcurr_plugin.progress import progress_bar
 from capcurr_plugin.reward import GroundTruth, compute_score, extract_boxed, judge_with, warm_up, workers
 from capcurr_plugin.reward.score import FORMAT_WEIGHT
-from capcurr_plugin.row_files import ENDINGS, ON_BAD_ROW, BadRows, NothingLeft, RecordReader, format_of, write_rows
+from capcurr_plugin.row_files import ENDINGS, BadRows, RecordReader, check_output, write_rows
 from capcurr_plugin.rows import OPTION_LETTERS, RowError
 
 Against = Literal["math-verify", "mathruler"]
@@ -192,12 +192,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--against", choices=AGAINST, help="ask another grader too, and show where the two differ")
     parser.add_argument("--format-weight", metavar="W", type=float, default=FORMAT_WEIGHT, help="of the score (0.1)")
     parser.add_argument("--out", metavar="FILE", type=Path, help="write each answer with its score to this file")
-    parser.add_argument(
-        "--on-bad-row",
-        choices=ON_BAD_ROW,
-        default="fail",
-        help="fail: stop at the first bad row (default). skip: write bad rows with their reasons to FILE.bad.jsonl",
-    )
+    BadRows.add_argument(parser, "FILE")
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
 
 
@@ -213,10 +208,8 @@ def run(args: argparse.Namespace) -> int:
             for _ in scored:
                 pass
         if not summary.total.answers:
-            raise NothingLeft(f"{args.file}: all {bad.count:,} rows are bad; {bad.path} says why")
-    report = summary.report(time.monotonic() - start)
-    report["bad_rows"] = bad.count
-    report["bad_rows_file"] = str(bad.path) if bad.count else None
+            raise bad.nothing_left(args.file)
+    report = summary.report(time.monotonic() - start) | bad.summary()
     print(json.dumps(report) if args.json else "\n".join(_table(report)))
     return 0
 
@@ -229,9 +222,7 @@ def _check(args: argparse.Namespace) -> None:
             f"--against {args.against}: not installed; pip install {' '.join(workers.MODULES[args.against])}"
         )
     if args.out:
-        format_of(args.out)
-        if args.out.exists() and args.out.samefile(args.file):
-            raise InputError(f"{args.out}: is the input too; give another name")
+        check_output(args.out, args.file, args.on_bad_row)
 
 
 # Rows

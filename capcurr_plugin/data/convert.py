@@ -2,15 +2,14 @@
 
 import argparse
 import json
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from capcurr_plugin.errors import InputError
 from capcurr_plugin.progress import progress_bar
 from capcurr_plugin.prompt import PLACEMENTS, TRAINING
-from capcurr_plugin.row_files import ENDINGS, ON_BAD_ROW, BadRows, NothingLeft, RowReader, format_of, write_rows
-from capcurr_plugin.rows import CAPABILITIES, Capability, ImageRoot, Row, RowError
+from capcurr_plugin.row_files import ENDINGS, BadRows, RowReader, check_output, format_of, write_rows
+from capcurr_plugin.rows import CAPABILITIES, ImageRoot, Row
 
 Form = Literal["rows", "choices", "verl"]
 FORMS: tuple[Form, ...] = get_args(Form)
@@ -47,12 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--embed-images", action="store_true", help="--to verl: put the images into the file instead of their paths"
     )
-    parser.add_argument(
-        "--on-bad-row",
-        choices=ON_BAD_ROW,
-        default="fail",
-        help="fail: stop at the first bad row (default). skip: write bad rows with their reasons to OUT.bad.jsonl",
-    )
+    BadRows.add_argument(parser, "OUT")
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
 
 
@@ -68,8 +62,7 @@ def run(args: argparse.Namespace) -> int:
         "input": str(args.input),
         "output": str(args.output),
         "rows": count,
-        "bad_rows": bad.count,
-        "bad_rows_file": str(bad.path) if bad.count else None,
+        **bad.summary(),
     }
     print(json.dumps(summary) if args.json else _sentence(summary))
     return 0
@@ -80,19 +73,7 @@ def _check_names(args: argparse.Namespace) -> None:
         raise InputError(f"{args.output}: verl's form is Parquet; give a name that ends in .parquet")
     if args.to != "verl" and (args.prompt or args.embed_images):
         raise InputError("--prompt and --embed-images go with --to verl; rows hold neither prompt nor image")
-    format_of(args.output)
-    if _same_file(args.output, args.input):
-        raise InputError(f"{args.output}: is the input too; give another name")
-    bad = BadRows(args.on_bad_row, args.output).path
-    if _same_file(bad, args.input):
-        raise InputError(f"{bad}: is the input, but bad rows would be written there; give the output another name")
-
-
-def _same_file(one: Path, other: Path) -> bool:
-    try:
-        return one.samefile(other)
-    except OSError:  # one of them does not exist
-        return False
+    check_output(args.output, args.input, args.on_bad_row)
 
 
 def _write(args: argparse.Namespace, reader: RowReader) -> int:
@@ -101,26 +82,9 @@ def _write(args: argparse.Namespace, reader: RowReader) -> int:
 
         assert reader.images is not None
         form = VerlForm(reader.images, args.prompt or TRAINING, args.embed_images)
-        return form.write(args.output, _records(reader, args.capability, form.record))
+        return form.write(args.output, reader.converted(lambda row: form.record(row.with_capability(args.capability))))
     record = Row.choice_record if args.to == "choices" else Row.record
-    return write_rows(args.output, _records(reader, args.capability, record))
-
-
-def _records(
-    reader: RowReader, capability: Capability | None, record: Callable[[Row], dict[str, Any]]
-) -> Iterator[dict[str, Any]]:
-    """The rows in the form they are written in. Ends in an error when no row is left: an empty file helps nobody."""
-    found = False
-    for row in reader:
-        try:
-            converted = record(row.with_capability(capability))
-        except RowError as error:
-            reader.refuse(str(error), row.record())
-        else:
-            found = True
-            yield converted
-    if not found:
-        raise NothingLeft(f"{reader.path}: all {reader.bad.count:,} rows are bad; {reader.bad.path} says why")
+    return write_rows(args.output, reader.converted(lambda row: record(row.with_capability(args.capability))))
 
 
 def _sentence(summary: dict[str, Any]) -> str:

@@ -7,7 +7,6 @@ validation is reported by capability, and yields rows in a curriculum's order. W
 import hashlib
 import logging
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +19,14 @@ from capcurr_plugin import parquet
 from capcurr_plugin.errors import InputError
 from capcurr_plugin.prompt import PLACEMENTS, TRAINING
 from capcurr_plugin.row_files import BadRows, RowReader
-from capcurr_plugin.rows import CAPABILITIES, ImageRoot, RowError
+from capcurr_plugin.rows import CAPABILITIES, ImageRoot
 from capcurr_plugin.verl_form import VerlForm
 from capcurr_plugin.verl_host.order import ORDERS, epoch_order, needs_pass_rate
 
 logger = logging.getLogger(__name__)
 
 MAX_DROPPED = 0.05  # share of the rows; more is a mistake in the data
-NAMED = 20  # dropped rows that are named in the log; all are in the file
+NAMED = 20  # dropped rows that are named in the log; the others are only counted
 
 
 class CapabilityDataset(RLHFDataset):
@@ -76,14 +75,7 @@ class CapabilityDataset(RLHFDataset):
             reader = RowReader(file, bad)
             reader.images = ImageRoot(root)
             form = VerlForm(reader.images, self.placement)
-            form.write(target, self._records(reader, form))
-
-    def _records(self, reader: RowReader, form: VerlForm) -> Iterator[dict[str, Any]]:
-        for row in reader:
-            try:
-                yield form.record(row.with_capability(self.capability))
-            except RowError as error:
-                reader.refuse(str(error), row.record())
+            form.write(target, reader.converted(lambda row: form.record(row.with_capability(self.capability))))
 
     def _read_files_and_tokenize(self) -> None:
         super()._read_files_and_tokenize()
@@ -113,7 +105,7 @@ class CapabilityDataset(RLHFDataset):
     # Dropped rows
 
     def maybe_filter_out_long_prompts(self, dataframe: datasets.Dataset | None = None) -> datasets.Dataset:
-        """Without the rows that cannot be used, each of them named; an error when they are too many."""
+        """Without the rows that cannot be used, the first of them named; an error when they are too many."""
         assert dataframe is not None
         if not self.filter_overlong_prompts:
             return dataframe

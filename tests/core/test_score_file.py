@@ -188,12 +188,15 @@ def test_bad_rows_can_be_skipped_and_are_kept(file, capsys, tmp_path):
         (["responses.jsonl", "--format-weight", "2"], "--format-weight is 2; it must lie between 0 and 1"),
         (["responses.jsonl", "--format-weight", "nan"], "--format-weight is nan; it must lie between 0 and 1"),
         (["responses.jsonl", "--out", "responses.jsonl"], "responses.jsonl: is the input too; give another name"),
+        (["missing.jsonl", "--out", "responses.jsonl"], "missing.jsonl: no such file"),
+        (["s.jsonl.bad.jsonl", "--out", "s.jsonl"], "s.jsonl.bad.jsonl: is the input, but bad rows would be written"),
         (["responses.jsonl", "--out", "scored.txt"], "scored.txt: the name must end in"),
         (["responses.jsonl", "--response", "text"], "line 1: column 'text' is missing; name it with --response"),
     ],
 )
 def test_a_wrong_command_line_is_one_clear_line(file, capsys, monkeypatch, tmp_path, arguments, message):
     file(ROWS[0])
+    file(ROWS[0], name="s.jsonl.bad.jsonl")
     monkeypatch.chdir(tmp_path)
     code, output, errors = score(capsys, *arguments)
     assert (code, output) == (2, "")

@@ -2,8 +2,11 @@
 
 import re
 
-# Whatever could open or close a brace; `\{` and `\}` are characters, not braces.
-_TOKENS = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])\s*\{?|\\\\(?!boxed|fbox)|\\[{}]|[{}]")
+# Whatever could open or close a brace, in runs; `\{` and `\}` are characters, not braces. That each alternative begins
+# with a plain character makes the search several times faster.
+_TOKENS = re.compile(
+    r"\\(?:boxed|fbox)(?![A-Za-z])\s*\{?|\\\\(?!boxed|fbox)(?:\\\\(?!boxed|fbox)|\\[{}])*|\\[{}]|\{\{*|\}\}*"
+)
 _BARE = re.compile(r"\$?([^\s${}]*(?:\{[^{}]{0,200}\}[^\s${}]*)*)")
 
 
@@ -40,15 +43,20 @@ def _last_box(text: str) -> str | None:
     start, last = -1, ""
     open_braces: list[int | None] = []  # where a box's content starts, or None for any other brace
     for token in _TOKENS.finditer(text):
-        if token[0] == "{":
-            open_braces.append(None)
-        elif token[0] == "}":
-            opened = open_braces.pop() if open_braces else None
-            if opened is not None and opened > start:
-                start, last = opened, text[opened : token.start()].strip()
-        elif token[0].endswith("{") and len(token[0]) > 2:
+        found = token[0]
+        if found[0] == "{":
+            open_braces += [None] * len(found)
+        elif found[0] == "}":
+            closed = open_braces[-len(found) :]
+            del open_braces[-len(found) :]
+            for end, opened in enumerate(reversed(closed), token.start()):
+                if opened is not None and opened > start:
+                    start, last = opened, text[opened:end].strip()
+        elif found[1] not in "bf":
+            continue
+        elif found[-1] == "{":
             open_braces.append(token.end())
-        elif len(token[0]) > 2:
+        else:
             bare = _bare(text, token.end())
             if bare:
                 start, last = token.end(), bare

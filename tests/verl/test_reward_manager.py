@@ -95,7 +95,7 @@ def test_hostile_answers_are_wrong_and_in_time_in_a_ray_actor(ray, actor, tokeni
         data = ray.put(batch(tokenizer_folder, [(response, TRUTHS.get(name, "42"))]))
         start = time.monotonic()
         (result,) = ray.get(actor.compute_score_batch.remote(data))
-        if time.monotonic() - start > 1.5:
+        if time.monotonic() - start > 2:  # a second for the verdict, and what Ray needs to ask for it
             late.append(name)
         if result["reward_extra_info"]["accuracy"]:
             right.append(name)

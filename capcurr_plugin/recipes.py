@@ -18,7 +18,15 @@ import yaml
 
 from capcurr_plugin.errors import InputError
 
-PARTS = ("backbone", "stage")  # folders whose files are parts of recipes
+PARTS = ("backbone", "platform", "stage")  # folders whose files are parts of recipes
+ADDED = (  # settings that verl's own configuration does not have
+    "data.min_pixels",
+    "data.max_pixels",
+    "data.order",
+    "data.image_sizes",
+    "actor_rollout_ref.actor.freeze_p",
+    "capcurr.",
+)
 REFERENCE = re.compile(r"\$\{([\w.]+)\}")
 
 ACTOR, ROLLOUT = "actor_rollout_ref.actor", "actor_rollout_ref.rollout"
@@ -167,9 +175,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="verl",
         help="verl's command, or EasyR1's config file",
     )
-    show.add_argument(
-        "--expand", action="store_true", help="verl: spell every setting out, for a verl without this plugin"
-    )
+    show.add_argument("--expand", action="store_true", help="verl: spell every setting out")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -186,7 +192,7 @@ def run(args: argparse.Namespace) -> int:
 
 def verl_command(name: str, *, expand: bool) -> str:
     values = settings(name)
-    starts = "" if "Starts from" not in description(name) else "actor_rollout_ref.model.path=EARLIER_STAGE"
+    starts = "actor_rollout_ref.model.path=EARLIER_STAGE" if values["capcurr.starts_from"] else ""
     words = (
         [f"{_mark(path)}{path}={_hydra(value)}" for path, value in values.items()] if expand else [f"+capcurr={name}"]
     )
@@ -197,7 +203,7 @@ def verl_command(name: str, *, expand: bool) -> str:
 
 def _mark(path: str) -> str:
     """verl's configuration has no such key, so Hydra wants to hear that it is added."""
-    return "+" if path in ("data.min_pixels", "data.max_pixels", "data.order") or ".reward_kwargs." in path else ""
+    return "+" if path.startswith(ADDED) or ".reward_kwargs." in path else ""
 
 
 def _hydra(value: Any) -> str:

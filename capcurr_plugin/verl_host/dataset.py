@@ -12,26 +12,31 @@ from typing import Any
 
 import datasets
 from omegaconf import DictConfig
+from PIL import Image
 from verl.utils.dataset.rl_dataset import RLHFDataset
 from verl.utils.tokenizer import build_multimodal_processor_inputs
 
 from capcurr_plugin import parquet
+from capcurr_plugin.atomic import replacing
 from capcurr_plugin.errors import InputError
+from capcurr_plugin.jsonl import dumps
 from capcurr_plugin.prompt import PLACEMENTS, TRAINING
 from capcurr_plugin.row_files import BadRows, RowReader
 from capcurr_plugin.rows import CAPABILITIES, ImageRoot
 from capcurr_plugin.verl_form import VerlForm
+from capcurr_plugin.verl_host.internvl import bounded
 from capcurr_plugin.verl_host.order import ORDERS, epoch_order, needs_pass_rate
 
 logger = logging.getLogger(__name__)
 
 MAX_DROPPED = 0.05  # share of the rows; more is a mistake in the data
-NAMED = 20  # dropped rows that are named in the log; the others are only counted
+IMAGE_SIZES = ("patches", "bounded")  # verl's rounding to Qwen's patches, or only within min_pixels and max_pixels
+LOGGED = 20  # dropped rows that stand in the log, too
 
 
 class CapabilityDataset(RLHFDataset):
     """Besides verl's own settings under `data`: image_root (default: each file's folder), capability (of rows that name
-    none), prompt_placement, order, max_dropped (a share), min_pixels and max_pixels."""
+    none), prompt_placement, order, max_dropped (a share), image_sizes, min_pixels and max_pixels."""
 
     def __init__(
         self,
@@ -44,6 +49,7 @@ class CapabilityDataset(RLHFDataset):
         self.order = _one_of(config, "order", ORDERS, None)
         self.placement = _one_of(config, "prompt_placement", PLACEMENTS, TRAINING)
         self.capability = _one_of(config, "capability", CAPABILITIES, None)
+        _one_of(config, "image_sizes", IMAGE_SIZES, IMAGE_SIZES[0])
         self.max_dropped = float(config.get("max_dropped", MAX_DROPPED))
         self.pixels = {name: config[name] for name in ("min_pixels", "max_pixels") if config.get(name) is not None}
         super().__init__(data_files, tokenizer, config, processor, max_samples)
@@ -102,6 +108,16 @@ class CapabilityDataset(RLHFDataset):
                     part |= self.pixels
         return messages
 
+    @classmethod
+    def _process_multi_modal_info(
+        cls, messages: list[dict[str, Any]], image_patch_size: Any, config: DictConfig
+    ) -> tuple[Any, Any, Any]:
+        if config.get("image_sizes", IMAGE_SIZES[0]) == IMAGE_SIZES[0]:
+            return super()._process_multi_modal_info(messages, image_patch_size, config)
+        parts = [part for message in messages if isinstance(message["content"], list) for part in message["content"]]
+        images = [_bounded(part) for part in parts if part["type"] == "image"]
+        return images or None, None, None
+
     # Dropped rows
 
     def maybe_filter_out_long_prompts(self, dataframe: datasets.Dataset | None = None) -> datasets.Dataset:
@@ -113,9 +129,12 @@ class CapabilityDataset(RLHFDataset):
             self._reason, num_proc=self.num_workers, desc="Looking at the prompts", load_from_cache_file=False
         )["dropped"]
         dropped = [(dataframe[place]["extra_info"]["index"], reason) for place, reason in enumerate(reasons) if reason]
-        for index, reason in dropped[:NAMED]:
+        if not dropped:
+            return dataframe
+        named = self._write_dropped(dropped)
+        for index, reason in dropped[:LOGGED]:
             logger.warning("row %r is dropped: %s", index, reason)
-        logger.warning("%d of %d rows are dropped", len(dropped), len(reasons))
+        logger.warning("%d of %d rows are dropped; %s names each", len(dropped), len(reasons), named)
         if len(dropped) > self.max_dropped * len(reasons):
             index, reason = dropped[0]
             raise InputError(
@@ -123,6 +142,15 @@ class CapabilityDataset(RLHFDataset):
                 f"them, {index!r}, because {reason}; mend the rows, or set data.max_dropped (now {self.max_dropped:g})"
             )
         return dataframe.select([place for place, reason in enumerate(reasons) if not reason])
+
+    def _write_dropped(self, dropped: list[tuple[str, str]]) -> Path:
+        files = [Path(file).name.partition(".")[0] for file in self.original_data_files]
+        path = Path(self.cache_dir) / "capcurr" / f"{'-'.join(files)[:100]}-dropped.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as file:
+            for index, reason in dropped:
+                file.write(dumps({"index": index, "reason": reason}).encode() + b"\n")
+        return path
 
     def _reason(self, example: dict[str, Any]) -> dict[str, str]:
         try:
@@ -154,6 +182,12 @@ class CapabilityDataset(RLHFDataset):
             mm_processor_kwargs=self.mm_processor_kwargs,
         )
         return len(inputs["input_ids"][0])
+
+
+def _bounded(part: dict[str, Any]) -> Image.Image:
+    image = part["image"]
+    opened = image if isinstance(image, Image.Image) else Image.open(image)
+    return bounded(opened, part.get("min_pixels"), part.get("max_pixels"))
 
 
 def _one_of(config: DictConfig, name: str, known: tuple[Any, ...], default: Any) -> Any:

@@ -57,6 +57,13 @@ def test_a_recipe_sets_what_the_published_run_set(name):
 
 
 @pytest.mark.parametrize("name", recipes.names())
+def test_a_recipe_names_its_rows_and_the_stages_before_it(name):
+    values = recipes.settings(name)
+    assert values["capcurr.rows"] == PUBLISHED["rows"][name]
+    assert values["capcurr.starts_from"] == PUBLISHED["starts_from"][name]
+
+
+@pytest.mark.parametrize("name", recipes.names())
 def test_dynamic_batches_hold_as_many_tokens_as_the_published_ones(name):
     """EasyR1 fills a batch up to its micro batch size times the longest sequence; verl is told the tokens."""
     values = recipes.settings(name)
@@ -97,7 +104,7 @@ def test_the_command_of_a_recipe_is_shown(capsys):
     assert cli.main(["recipes", "show", "qwen3_vl_8b/stage1_perception", "--expand"]) == 0
     expanded = capsys.readouterr().out
     assert "+data.max_pixels=4194304" in expanded
-    assert "+capcurr" not in expanded
+    assert "+capcurr=" not in expanded
 
 
 def test_a_recipe_is_an_easyr1_file(capsys):

@@ -1,0 +1,49 @@
+"""What verl 0.9 gets wrong for vision-language models, put right while it is imported. A later verl is left alone.
+
+Each mend has a test that fails when verl no longer needs it.
+"""
+
+import functools
+from importlib.metadata import version
+from types import ModuleType
+from typing import Any
+
+from packaging.version import Version
+
+LAST_VERL = Version("0.9.1")  # that was seen to need them
+
+
+def needed() -> bool:
+    return Version(version("verl")) <= LAST_VERL
+
+
+def mend_position_ids(module: ModuleType) -> None:
+    """`verl.utils.tensordict_utils`: three-dimensional position ids of samples that all have one length.
+
+    Their nested tensor comes back ragged in the wrong dimension, and `maybe_fix_3d_position_ids` then only relabels it:
+    a crash, or wrong positions where four times the batch is the length.
+    """
+    verls_own = module.maybe_fix_3d_position_ids
+
+    @functools.wraps(verls_own)
+    def maybe_fix_3d_position_ids(data: Any) -> None:
+        positions = data["position_ids"] if "position_ids" in data.keys() else None  # noqa: SIM118  a TensorDict
+        if positions is not None and positions.is_nested and positions.dim() == 3 and _ragged_in_samples(positions):
+            samples = list(positions.values().chunk(positions.size(0)))
+            data["position_ids"] = module.nested_tensor_from_tensor_list(samples, ragged_idx=2)
+        verls_own(data)
+
+    module.maybe_fix_3d_position_ids = maybe_fix_3d_position_ids  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _ragged_in_samples(positions: Any) -> bool:
+    """Whether the samples lie behind each other along the dimension of the four kinds of position."""
+    total = int(positions.offsets()[-1])
+    values = positions.values()
+    return values.shape[0] == total and (positions.size(0) > 1 or values.shape[-1] != total)
+
+
+def mend_process_group(module: ModuleType) -> None:
+    """`verl.utils.distributed`: on the CPU verl names the backend of one device twice, which torch refuses."""
+    verls_own = module.initialize_global_process_group_ray
+    module.initialize_global_process_group_ray = functools.partial(verls_own, backend="cpu:gloo")  # pyright: ignore[reportAttributeAccessIssue]

@@ -1,0 +1,128 @@
+"""verl's synchronous trainer with a guard: `trainer.v1.trainer_mode=capcurr`.
+
+It stops a run that goes on but should not: one whose rollout and trainer disagree about the model, whose responses get
+lost, or whose validation reward no longer rises. It writes each step to `steps.jsonl` beside the checkpoints, with the
+rows that were trained on.
+"""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import ray
+from omegaconf import DictConfig, OmegaConf, open_dict
+from verl.trainer.ppo.v1.trainer_base import register_trainer
+from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
+from verl.utils.device import get_device_name
+
+from capcurr_plugin.errors import InputError, JobError
+from capcurr_plugin.verl_host.steps import STEPS_FILE, Plateau, read_steps, validation_reward
+
+AGREEMENT_STEPS = 3  # a rollout that is wrong is wrong from the first step on
+AGREEMENT = "training/rollout_actor_probs_pearson_corr"
+CPU_POLL_SECONDS = 0.05  # verl asks its queue every 2 s, longer than a step of a tiny model takes
+
+
+@register_trainer("capcurr")
+class CapabilityTrainer(PPOTrainerSync):
+    def __init__(self, config: DictConfig) -> None:
+        with open_dict(config):
+            config.trainer.v1.trainer_mode = "sync"  # which verl's own parts ask for
+        _check_platform(config)
+        super().__init__(config)
+        if get_device_name() == "cpu":
+            self.replay_buffer.poll_interval = CPU_POLL_SECONDS
+        self._settings: Any = config.get("capcurr") or OmegaConf.create()
+        self._steps_file = Path(config.trainer.default_local_dir) / STEPS_FILE
+        self._rows: list[str] = []
+        self._validation: dict[str, float] | None = None
+        self._plateau: Plateau | None = None
+        self._steps_here = 0
+
+    def on_init_end(self) -> None:
+        super().on_init_end()
+        self._steps_file.parent.mkdir(parents=True, exist_ok=True)
+        if self._settings.get("stop_when") == "plateau":
+            self._plateau = Plateau(int(self._settings.patience), int(self._settings.min_steps))
+            for step in read_steps(self._steps_file):
+                if step["step"] <= self.global_steps and step.get("validation"):
+                    self._plateau.add(step["step"], validation_reward(step["validation"]))
+
+    def _next_train_batch(self, num_prompts: int | None = None) -> Any:
+        batch = super()._next_train_batch(num_prompts)
+        self._rows += [str(index) for index in batch["index"]]
+        return batch
+
+    def _balance_batch(self, batch: Any, metrics: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Called with what the rollout has brought, before verl fills the gaps with padding."""
+        wanted = self.config.data.train_batch_size // self.parameter_sync_step * self.config.actor_rollout_ref.rollout.n
+        lost = wanted - len({key.rpartition("_")[0] for key in batch.keys})
+        metrics["training/lost_responses"] = lost
+        if lost > float(self._settings.get("max_lost", 1.0)) * wanted:
+            raise JobError(
+                f"step {self.global_steps}: {lost} of {wanted} responses were lost on the way, which the agent loop's "
+                f"log says more of; capcurr.max_lost allows a share of {self._settings.max_lost:g}"
+            )
+        return super()._balance_batch(batch, metrics, *args, **kwargs)
+
+    def _compute_old_log_prob(self, batch: Any, metrics: dict[str, Any]) -> Any:
+        batch = super()._compute_old_log_prob(batch, metrics)
+        self._steps_here += 1
+        agreement = metrics.get(AGREEMENT, math.nan)
+        least = float(self._settings.get("min_agreement", -1.0))
+        if self._steps_here <= AGREEMENT_STEPS and agreement < least:
+            raise JobError(
+                f"step {self.global_steps}: the rollout's probabilities of its tokens and the trainer's correlate by "
+                f"{agreement:.3f}, less than capcurr.min_agreement={least:g}: the two do not hold the same model "
+                "or do not see the same prompt, and training would go on garbage"
+            )
+        return batch
+
+    def _validate(self) -> dict[str, float]:
+        self._validation = super()._validate()
+        if self.global_steps == 0:
+            self._write({"step": 0, "validation": self._validation})
+            self._validation = None
+        return self._validation or {}
+
+    def _compute_metrics(self, batch: Any, metrics: dict[str, Any], *args: Any, **kwargs: Any) -> None:
+        """The last call of a step."""
+        super()._compute_metrics(batch, metrics, *args, **kwargs)
+        step = {
+            "step": self.global_steps,
+            "rows": self._rows,
+            "reward": metrics["critic/score/mean"],
+            "response_length": metrics["response_length/mean"],
+            "seconds": metrics["timing_s/step"],
+            "agreement": metrics.get(AGREEMENT),
+            "lost": metrics["training/lost_responses"],
+            "validation": self._validation,
+        }
+        self._write(step)
+        if self._validation is not None and self._plateau is not None:
+            self._plateau.add(self.global_steps, validation_reward(self._validation))
+            self._stop_on_plateau()
+        self._rows, self._validation = [], None
+
+    def _stop_on_plateau(self) -> None:
+        assert self._plateau is not None
+        if not self._plateau.reached or self.global_steps >= self.total_training_steps:
+            return
+        print(f"capcurr: {self._plateau}; the run ends at step {self.global_steps}", flush=True)
+        self._save_checkpoint()
+        self.total_training_steps = self.global_steps  # verl's loop ends after it
+
+    def _write(self, step: dict[str, Any]) -> None:
+        with self._steps_file.open("a") as file:
+            file.write(json.dumps(step, default=float) + "\n")
+
+
+def _check_platform(config: DictConfig) -> None:
+    wanted, have = config.trainer.device, get_device_name()
+    if wanted == "cpu" and have != "cpu":
+        raise InputError("trainer.device=cpu, but verl runs on another platform: set VERL_PLATFORM=cpu")
+    if have == "cpu":
+        print("capcurr: verl runs on the CPU, for development and tests; no real model trains here", flush=True)
+        if not ray.cluster_resources().get("GPU"):
+            raise InputError("on the CPU, Ray must be told of logical GPUs: +ray_kwargs.ray_init.num_gpus=1")

@@ -15,6 +15,7 @@ COMMANDS = {
     "doctor": ("capcurr_plugin.doctor", "show what is installed, what works, and how to mend what does not"),
     "demo": ("capcurr_plugin.demo", "see the parts at work on a small built-in data set"),
     "recipes": ("capcurr_plugin.recipes", "list the published runs, and show the command that runs one"),
+    "train": ("capcurr_plugin.verl_host.train", "train a backbone: the stages of a recipe, each a run of verl"),
     "score": ("capcurr_plugin.score_file", "score a file of responses, also beside math-verify or MathRuler"),
     "data convert": ("capcurr_plugin.data.convert", "convert and check row files: JSON Lines, Parquet, verl's form"),
 }

@@ -126,7 +126,11 @@ class CapabilityDataset(RLHFDataset):
         if not self.filter_overlong_prompts:
             return dataframe
         reasons = dataframe.map(
-            self._reason, num_proc=self.num_workers, desc="Looking at the prompts", load_from_cache_file=False
+            self._reason,
+            num_proc=self.num_workers,
+            remove_columns=dataframe.column_names,
+            desc="Looking at the prompts",
+            load_from_cache_file=False,
         )["dropped"]
         dropped = [(dataframe[place]["extra_info"]["index"], reason) for place, reason in enumerate(reasons) if reason]
         if not dropped:

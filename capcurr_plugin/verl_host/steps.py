@@ -11,19 +11,41 @@ MIN_GAIN = 0.001  # of the reward; less is no improvement
 
 
 def read_steps(file: Path) -> list[dict[str, Any]]:
-    """The steps of a run in their order. After a resume a step may stand there twice: the later one counts."""
-    steps = {step["step"]: step for step in _lines(file)}
+    """The steps of a run in their order. After a resume a step may stand there twice: what came later counts."""
+    steps: dict[int, dict[str, Any]] = {}
+    for step in StepsTail(file).new():
+        steps[step["step"]] = steps.get(step["step"], {}) | step
     return [steps[number] for number in sorted(steps)]
 
 
-def _lines(file: Path) -> Iterator[dict[str, Any]]:
-    if not file.exists():
-        return
-    for line in file.read_text().splitlines():
-        try:
-            yield json.loads(line)
-        except ValueError:  # the run was killed while it wrote its last line
-            continue
+def end_line(file: Path) -> None:
+    """A kill may have cut the last line off; the next step must not be written behind it."""
+    if file.exists() and not file.read_bytes().endswith(b"\n"):
+        with file.open("ab") as steps:
+            steps.write(b"\n")
+
+
+class StepsTail:
+    """The steps that a run has written since the last look."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._read = 0
+
+    def new(self) -> Iterator[dict[str, Any]]:
+        if not self._file.exists():
+            return
+        with self._file.open("rb") as file:
+            file.seek(self._read)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    return  # it is being written, or a kill has cut it off
+                self._read += len(line)
+                try:
+                    step = json.loads(line)
+                except ValueError:  # what a kill left of a line, with the next run's first behind it
+                    continue
+                yield step
 
 
 def validation_reward(validation: Mapping[str, float]) -> float:

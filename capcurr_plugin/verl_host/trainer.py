@@ -17,7 +17,7 @@ from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.utils.device import get_device_name
 
 from capcurr_plugin.errors import InputError, JobError
-from capcurr_plugin.verl_host.steps import STEPS_FILE, Plateau, read_steps, validation_reward
+from capcurr_plugin.verl_host.steps import STEPS_FILE, Plateau, end_line, read_steps, validation_reward
 
 AGREEMENT_STEPS = 3  # a rollout that is wrong is wrong from the first step on
 AGREEMENT = "training/rollout_actor_probs_pearson_corr"
@@ -39,10 +39,12 @@ class CapabilityTrainer(PPOTrainerSync):
         self._validation: dict[str, float] | None = None
         self._plateau: Plateau | None = None
         self._steps_here = 0
+        self._trains = False
 
     def on_init_end(self) -> None:
         super().on_init_end()
         self._steps_file.parent.mkdir(parents=True, exist_ok=True)
+        end_line(self._steps_file)
         if self._settings.get("stop_when") == "plateau":
             self._plateau = Plateau(int(self._settings.patience), int(self._settings.min_steps))
             for step in read_steps(self._steps_file):
@@ -80,17 +82,24 @@ class CapabilityTrainer(PPOTrainerSync):
         return batch
 
     def _validate(self) -> dict[str, float]:
-        self._validation = super()._validate()
-        if self.global_steps == 0:
-            self._write({"step": 0, "validation": self._validation})
-            self._validation = None
-        return self._validation or {}
+        validation = super()._validate()
+        if self._trains:
+            self._validation = validation
+        else:  # verl validates once before the first step
+            step = {"step": self.global_steps, "of": self.total_training_steps, "validation": validation}
+            self._write(step)
+        return validation
+
+    def on_train_begin(self) -> None:
+        super().on_train_begin()
+        self._trains = True
 
     def _compute_metrics(self, batch: Any, metrics: dict[str, Any], *args: Any, **kwargs: Any) -> None:
         """The last call of a step."""
         super()._compute_metrics(batch, metrics, *args, **kwargs)
         step = {
             "step": self.global_steps,
+            "of": self.total_training_steps,
             "rows": self._rows,
             "reward": metrics["critic/score/mean"],
             "response_length": metrics["response_length/mean"],
@@ -99,19 +108,20 @@ class CapabilityTrainer(PPOTrainerSync):
             "lost": metrics["training/lost_responses"],
             "validation": self._validation,
         }
+        step["plateau"] = self._ends_on_plateau()
         self._write(step)
-        if self._validation is not None and self._plateau is not None:
-            self._plateau.add(self.global_steps, validation_reward(self._validation))
-            self._stop_on_plateau()
         self._rows, self._validation = [], None
 
-    def _stop_on_plateau(self) -> None:
-        assert self._plateau is not None
+    def _ends_on_plateau(self) -> bool:
+        if self._validation is None or self._plateau is None:
+            return False
+        self._plateau.add(self.global_steps, validation_reward(self._validation))
         if not self._plateau.reached or self.global_steps >= self.total_training_steps:
-            return
+            return False
         print(f"capcurr: {self._plateau}; the run ends at step {self.global_steps}", flush=True)
         self._save_checkpoint()
         self.total_training_steps = self.global_steps  # verl's loop ends after it
+        return True
 
     def _write(self, step: dict[str, Any]) -> None:
         with self._steps_file.open("a") as file:

@@ -204,7 +204,9 @@ class TransformersServer:
 class TransformersReplica(RolloutReplica):
     async def launch_servers(self) -> None:
         name = _server_name(self.replica_rank)
-        server: Any = ray.remote(TransformersServer).options(name=name, num_cpus=0, max_concurrency=self.max_concurrency)
+        server: Any = ray.remote(TransformersServer).options(
+            name=name, num_cpus=0, max_concurrency=self.max_concurrency
+        )
         self.servers = [server.remote(self.config, self.model_config, self.replica_rank)]
         self._server_handle, self._server_address = self.servers[0], name
         await self.servers[0].sleep.remote()  # it answers when it is up

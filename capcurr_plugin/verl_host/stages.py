@@ -1,0 +1,198 @@
+"""A training plan: the stages of a backbone's recipe in their order, and the verl command of each."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from capcurr_plugin import recipes
+from capcurr_plugin.errors import InputError
+from capcurr_plugin.row_files import ENDINGS
+from capcurr_plugin.rows import CAPABILITIES
+
+STAGES = {
+    "perception": "stage1_perception",
+    "textual_reasoning": "stage2_text_reasoning",
+    "visual_reasoning": "stage3_visual_reasoning",
+}
+LAST_RUNS = {"staged": STAGES["visual_reasoning"], "merged": "merged_baseline"}
+VALIDATION = "validation"
+ROWS = (*CAPABILITIES, "merged", VALIDATION)
+# transformers' name of each backbone's family
+FAMILIES = {
+    "qwen2_5_vl_7b": "qwen2_5_vl",
+    "qwen3_vl_8b": "qwen3_vl",
+    "internvl3_8b": "internvl",
+    "internvl3_5_8b": "internvl",
+}
+
+
+def chain(backbone: str, recipe: str) -> list[str]:
+    """The runs of a recipe, first to last."""
+    last = _last_run(backbone, recipe)
+    return [f"{backbone}/{STAGES[before]}" for before in recipes.settings(last)["capcurr.starts_from"]] + [last]
+
+
+def recipes_of(backbone: str) -> dict[str, str]:
+    """The recipes of a backbone, each with its last run."""
+    if backbone not in FAMILIES:
+        raise InputError(f"{backbone}: no such backbone; there are {', '.join(FAMILIES)}")
+    own = {name: f"{backbone}/{run}" for name, run in LAST_RUNS.items()}
+    studies = [name for name in recipes.names() if name.split("/")[0] in ("ablations", "curriculum")]
+    return own | {
+        name.split("/")[1].removeprefix(f"{backbone}_"): name
+        for name in studies
+        if name.split("/")[1].startswith(f"{backbone}_")
+    }
+
+
+def _last_run(backbone: str, recipe: str) -> str:
+    known = recipes_of(backbone)
+    if recipe not in known:
+        raise InputError(f"--recipe {recipe}: not a recipe of {backbone}; it has {', '.join(known)}")
+    return known[recipe]
+
+
+# Rows
+
+
+def find_rows(folder: Path | None, named: Mapping[str, Path], wanted: str) -> list[Path]:
+    """The row files that hold what a stage wants: named on the command line, or by its name in the folder."""
+    if wanted in named:
+        return [named[wanted]]
+    found = [folder / f"{wanted}{ending}" for ending in ENDINGS if folder and (folder / f"{wanted}{ending}").exists()]
+    if len(found) > 1:
+        raise InputError(f"{folder}: holds {' and '.join(file.name for file in found)}; remove all but one")
+    if found:
+        return found
+    if wanted == "merged":  # the three together are what it stands for
+        return [file for capability in CAPABILITIES for file in find_rows(folder, named, capability)]
+    where = f"{folder}: holds no {wanted}.jsonl or {wanted}.parquet" if folder else f"no rows of {wanted} are given"
+    raise InputError(f"{where}; put them there, or name them with --rows {wanted}=FILE")
+
+
+# The plan
+
+
+@dataclass(frozen=True)
+class Cluster:
+    cpu: bool = False
+    nodes: int | None = None
+    gpus_per_node: int | None = None
+    ray_address: str | None = None
+
+    def words(self) -> list[str]:
+        words = ["+capcurr/platform=cpu"] if self.cpu else []
+        if self.nodes is not None:
+            words.append(f"trainer.nnodes={self.nodes}")
+        if self.gpus_per_node is not None:
+            words.append(f"trainer.n_gpus_per_node={self.gpus_per_node}")
+        if self.ray_address is not None:
+            words.append(f"+ray_kwargs.ray_init.address={_quoted(self.ray_address)}")
+        return words
+
+
+@dataclass(frozen=True)
+class Stage:
+    number: int
+    run: str
+    folder: Path
+    train: list[Path]
+    validation: list[Path]
+    settings: Mapping[str, Any]  # of the recipe, as the user's overrides leave them
+
+    @property
+    def name(self) -> str:
+        return self.run.rpartition("/")[2]
+
+    @property
+    def capability(self) -> str | None:
+        """Of all rows of the stage, if they have one."""
+        rows = self.settings["capcurr.rows"]
+        return rows if rows in CAPABILITIES else None
+
+
+@dataclass(frozen=True)
+class Plan:
+    backbone: str
+    recipe: str
+    model: str
+    out: Path
+    stages: list[Stage]
+    cluster: Cluster
+    image_root: Path | None = None
+    overrides: Sequence[str] = field(default_factory=list)
+
+    def command(self, stage: Stage, model: str, resume_from: Path | None = None) -> list[str]:
+        words = [
+            sys.executable,
+            "-m",
+            "verl.trainer.main_ppo",
+            f"+capcurr={stage.run}",
+            *self.cluster.words(),
+            f"actor_rollout_ref.model.path={_quoted(model)}",
+            f"data.train_files={_list(stage.train)}",
+            f"data.val_files={_list(stage.validation)}",
+            f"trainer.default_local_dir={_quoted(str(stage.folder))}",
+        ]
+        if stage.capability:
+            words.append(f"+data.capability={stage.capability}")
+        if self.image_root:
+            words.append(f"+data.image_root={_quoted(str(self.image_root))}")
+        if resume_from:
+            words += ["trainer.resume_mode=resume_path", f"trainer.resume_from_path={_quoted(str(resume_from))}"]
+        else:
+            words.append("trainer.resume_mode=disable")
+        return words + list(self.overrides)
+
+
+def make_plan(
+    backbone: str,
+    recipe: str,
+    out: Path,
+    rows: Mapping[str, Path],
+    data: Path | None,
+    model: str | None,
+    cluster: Cluster,
+    image_root: Path | None,
+    overrides: Sequence[str],
+) -> Plan:
+    stages = []
+    given = dict(map(_override, overrides))
+    for number, run in enumerate(chain(backbone, recipe), 1):
+        settings = recipes.settings(run) | given
+        stages.append(
+            Stage(
+                number=number,
+                run=run,
+                folder=(out / f"{number}_{run.rpartition('/')[2]}").absolute(),
+                train=[file.absolute() for file in find_rows(data, rows, settings["capcurr.rows"])],
+                validation=[file.absolute() for file in find_rows(data, rows, VALIDATION)],
+                settings=settings,
+            )
+        )
+    base = model or stages[0].settings["actor_rollout_ref.model.path"]
+    return Plan(backbone, recipe, base, out.absolute(), stages, cluster, image_root, overrides)
+
+
+def _override(word: str) -> tuple[str, Any]:
+    path, mark, value = word.lstrip("+~").partition("=")
+    if not mark or not path:
+        raise InputError(f"{word}: not a setting of verl; write it as path=value")
+    try:
+        return path, yaml.safe_load(value)
+    except yaml.YAMLError:
+        return path, value
+
+
+def _quoted(text: str) -> str:
+    """As Hydra reads it: a path may hold what its grammar has a meaning for."""
+    plain = text.replace("\\", "\\\\").replace("'", "\\'")
+    return text if text.replace("/", "").replace(".", "").replace("-", "").replace("_", "").isalnum() else f"'{plain}'"
+
+
+def _list(files: Sequence[Path]) -> str:
+    return f"[{','.join(_quoted(str(file)) for file in files)}]"

@@ -1,0 +1,277 @@
+"""`capcurr train`: the stages of a recipe as verl jobs, one after the other, each from the model of the one before."""
+
+import argparse
+import os
+import shlex
+import shutil
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+from capcurr_plugin.errors import InputError, JobError
+from capcurr_plugin.progress import progress_bar
+from capcurr_plugin.row_files import BadRows, RowReader
+from capcurr_plugin.rows import ImageRoot
+from capcurr_plugin.verl_host import watch
+from capcurr_plugin.verl_host.checkpoints import model_bytes, model_of, newest, read_model_config, step_folder
+from capcurr_plugin.verl_host.run_record import RowFile, RunRecord, StageRecord, locked, read_record, sha256, versions
+from capcurr_plugin.verl_host.stages import FAMILIES, ROWS, Cluster, Plan, Stage, make_plan, recipes_of
+from capcurr_plugin.verl_host.steps import STEPS_FILE, read_steps
+
+STALL_MINUTES = 60.0
+# A checkpoint of bfloat16 holds the model, two moments as large, and the model once more for transformers.
+CHECKPOINT_SIZES, CHECKPOINT_SIZES_FP32 = 4, 8
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Train a backbone by a recipe: its stages in order, each a run of verl. Run the same command again after a "
+        "stop of any kind: it goes on where it stopped."
+    )
+    parser.add_argument("backbone", metavar="BACKBONE", help=", ".join(FAMILIES))
+    parser.add_argument("overrides", metavar="-- SETTING=VALUE", nargs="*", help="verl's own settings, for every stage")
+    parser.add_argument(
+        "--set",
+        dest="settings",
+        action="extend",
+        nargs="+",
+        default=[],
+        metavar="SETTING=VALUE",
+        help="verl's own settings, for every stage, such as trainer.logger=[console,wandb]",
+    )
+    parser.add_argument("--recipe", default="staged", help="staged (default), merged, or a study: --recipe list")
+    data = parser.add_argument_group("data")
+    data.add_argument("--data", type=Path, metavar="FOLDER", help=f"with {', '.join(ROWS[:3])} and validation rows")
+    data.add_argument(
+        "--rows", action="append", default=[], metavar="NAME=FILE", help=f"one row file; NAME: {', '.join(ROWS)}"
+    )
+    data.add_argument("--image-root", type=Path, metavar="FOLDER", help="default: the folder of each row file")
+    data.add_argument("--model", metavar="FOLDER", help="where to start from; default: the published model")
+    data.add_argument("--out", type=Path, metavar="FOLDER", help="default: runs/BACKBONE_RECIPE")
+    data.add_argument("--seed", type=int, help="of the order of the rows and of sampling")
+    cluster = parser.add_argument_group("machines")
+    cluster.add_argument("--nnodes", type=_positive, metavar="N", help="machines (default: 1)")
+    cluster.add_argument("--gpus-per-node", type=_positive, metavar="N", help="default: 8")
+    cluster.add_argument("--ray-address", metavar="ADDRESS", help="of a Ray cluster that runs, such as auto")
+    cluster.add_argument("--cpu", action="store_true", help="a tiny model on the CPU, for development")
+    stopping = parser.add_argument_group("stopping")
+    stopping.add_argument("--stop-when", choices=("plateau",), help="end a stage when its validation no longer rises")
+    stopping.add_argument("--patience", type=_positive, metavar="N", help="validations without a rise (default: 3)")
+    stopping.add_argument("--min-steps", type=_positive, metavar="N", help="of a stage, before it may end (default: 0)")
+    stopping.add_argument(
+        "--stall-minutes",
+        type=_minutes,
+        default=STALL_MINUTES,
+        metavar="M",
+        help="stop a run without a step for so long (default: %(default)g)",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="print every command, and run none")
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.recipe == "list":
+        print("\n".join(f"{recipe:<28} {last}" for recipe, last in recipes_of(args.backbone).items()))
+        return 0
+    plan = _plan(args)
+    if args.dry_run:
+        _print_commands(plan)
+        return 0
+    _check_host()
+    with locked(plan.out):
+        record = _record(plan, args.seed)
+        _check_model(plan)
+        for stage, of_stage in zip(plan.stages, record.stages, strict=True):
+            if of_stage.done:
+                print(f"{stage.number}. {stage.run}: done already, {of_stage.steps} steps", flush=True)
+            else:
+                _run_stage(plan, stage, record, args.stall_minutes * 60)
+    last = record.stages[-1].model
+    print(
+        f"the model of {plan.backbone}, {plan.recipe}: {last}\nwhat ran, and what came of it: {plan.out / 'run.json'}"
+    )
+    return 0
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+    return number
+
+
+def _minutes(text: str) -> float:
+    minutes = float(text)
+    if not 0 < minutes < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a time in minutes")
+    return minutes
+
+
+def _plan(args: argparse.Namespace) -> Plan:
+    overrides = []
+    if args.seed is not None:
+        overrides += [f"data.seed={args.seed}", f"actor_rollout_ref.actor.data_loader_seed={args.seed}"]
+        overrides += [f"actor_rollout_ref.rollout.seed={args.seed}"]
+    for name in ("stop_when", "patience", "min_steps"):
+        if getattr(args, name) is not None:
+            overrides.append(f"capcurr.{name}={getattr(args, name)}")
+    return make_plan(
+        backbone=args.backbone,
+        recipe=args.recipe,
+        out=args.out or Path("runs") / f"{args.backbone}_{args.recipe}",
+        rows=dict(map(_named_rows, args.rows)),
+        data=args.data,
+        model=args.model,
+        cluster=Cluster(args.cpu, args.nnodes, args.gpus_per_node, args.ray_address),
+        image_root=args.image_root.absolute() if args.image_root else None,
+        overrides=overrides + args.settings,
+    )
+
+
+def _named_rows(text: str) -> tuple[str, Path]:
+    name, mark, path = text.partition("=")
+    if not mark or name not in ROWS:
+        raise InputError(f"--rows {text}: write it as NAME=FILE, with one of {', '.join(ROWS)} as NAME")
+    return name, Path(path)
+
+
+def _print_commands(plan: Plan) -> None:
+    model = plan.model
+    for stage in plan.stages:
+        words = plan.command(stage, model)
+        print(f"# {stage.number}. {stage.run}")
+        print(" \\\n  ".join(shlex.quote(word) for word in words))
+        model = str(model_of(step_folder(stage.folder, 0))).replace("global_step_0", "global_step_LAST")
+
+
+# Checks, before anything that takes long
+
+
+def _check_host() -> None:
+    if find_spec("verl") is None:
+        raise InputError(f"verl is not installed beside this capcurr ({sys.executable}); see capcurr doctor")
+
+
+def _check_model(plan: Plan) -> None:
+    """A folder must hold a whole model of the backbone's family, and the disk have room for its checkpoints."""
+    folder = Path(plan.model)
+    if not folder.is_dir():
+        _check_hub(plan.model)
+        return
+    family = read_model_config(folder).get("model_type")
+    if family != FAMILIES[plan.backbone]:
+        raise InputError(
+            f"{folder}: holds a model of the family {family}, and {plan.backbone} is {FAMILIES[plan.backbone]}"
+        )
+    settings = plan.stages[0].settings
+    sizes = CHECKPOINT_SIZES_FP32 if plan.cluster.cpu else CHECKPOINT_SIZES
+    kept = (settings["trainer.max_actor_ckpt_to_keep"] or 1) + 1  # the next is written before the oldest goes
+    needed = model_bytes(folder) * sizes * kept
+    free = shutil.disk_usage(plan.out).free
+    if free < needed:
+        raise InputError(
+            f"{plan.out}: {free / 1e9:.1f} GB are free, and a stage's {kept} checkpoints take about "
+            f"{needed / 1e9:.1f} GB; make room, or keep fewer: --set trainer.max_actor_ckpt_to_keep=1"
+        )
+
+
+def _check_hub(name: str) -> None:
+    """A name on the hub, in the cache or to be fetched."""
+    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise InputError(f"{name}: no such folder; --model takes a model's folder, or its name on the hub")
+    from huggingface_hub import model_info, try_to_load_from_cache
+
+    if isinstance(try_to_load_from_cache(name, "config.json"), str):
+        return
+    try:
+        model_info(name, timeout=20)
+    except Exception as error:  # noqa: BLE001  the hub client raises what its transport raises
+        raise InputError(
+            f"{name}: is not in the hub's cache, and the hub cannot be asked ({type(error).__name__}); "
+            "give the model's folder with --model"
+        ) from None
+
+
+def _record(plan: Plan, seed: int | None) -> RunRecord:
+    """Of this run, with its row files read through once; what an earlier start has done is kept."""
+    counted: dict[Path, RowFile] = {}
+    for stage in plan.stages:
+        for file in (*stage.train, *stage.validation):
+            if file not in counted:
+                counted[file] = _count(file, plan)
+    stages = [
+        StageRecord(stage.run, [counted[file] for file in stage.train], [counted[file] for file in stage.validation])
+        for stage in plan.stages
+    ]
+    for stage, of_stage in zip(plan.stages, stages, strict=True):
+        _check_batch(stage, of_stage)
+    fresh = RunRecord(plan.backbone, plan.recipe, plan.model, list(plan.overrides), seed, versions(), stages)
+    earlier = read_record(plan.out)
+    if earlier is not None:
+        difference = earlier.same_run(fresh)
+        if difference:
+            raise InputError(f"{plan.out}: holds another run: {difference}; give another --out")
+        fresh.stages = earlier.stages
+    fresh.write(plan.out)
+    return fresh
+
+
+def _count(file: Path, plan: Plan) -> RowFile:
+    """Every row and the existence of every image, so that a bad one is found before a GPU waits for it."""
+    with BadRows("fail", plan.out / file.name) as bad, progress_bar() as tell:
+        reader = RowReader(file, bad, tell)
+        reader.images = ImageRoot(plan.image_root or file.parent)
+        rows = sum(1 for _ in reader)
+    return RowFile(str(file), rows, sha256(file))
+
+
+def _check_batch(stage: Stage, record: StageRecord) -> None:
+    rows, batch = sum(file.rows for file in record.train), int(stage.settings["data.train_batch_size"])
+    if rows < batch:
+        raise InputError(
+            f"{', '.join(map(str, stage.train))}: {rows} rows are fewer than a batch of {batch}, so that {stage.run} "
+            "would have no step; give more rows, or --set data.train_batch_size=N"
+        )
+
+
+# Running
+
+
+def _run_stage(plan: Plan, stage: Stage, record: RunRecord, stall_seconds: float) -> None:
+    of_stage = record.stages[stage.number - 1]
+    before = record.stages[stage.number - 2].model if stage.number > 1 else plan.model
+    assert before is not None
+    if stage.number > 1:
+        read_model_config(Path(before))
+    checkpoint = newest(stage.folder)
+    command = plan.command(stage, before, checkpoint)
+    of_stage.commands.append(command)
+    record.write(plan.out)
+    title = f"{stage.number}/{len(plan.stages)} {stage.name}"
+    print(f"{title}: {'goes on from ' + checkpoint.name if checkpoint else 'starts from ' + before}", flush=True)
+    environment = dict(os.environ)
+    if plan.cluster.cpu:
+        environment["VERL_PLATFORM"] = "cpu"
+    start = time.monotonic()
+    try:
+        watch.run(watch.Job(command, environment, stage.folder, title, stall_seconds))
+    finally:
+        of_stage.seconds += time.monotonic() - start
+        record.write(plan.out)
+    _finish(stage, of_stage)
+    record.write(plan.out)
+
+
+def _finish(stage: Stage, record: StageRecord) -> None:
+    """Takes down what the stage left; an error when verl ended well and still left too little."""
+    steps = read_steps(stage.folder / STEPS_FILE)
+    last = steps[-1]["step"] if steps else 0
+    if not steps or (last < steps[-1]["of"] and not steps[-1].get("plateau")):
+        raise JobError(f"{stage.run}: verl ended without an error after step {last}, before its last; see log.txt")
+    model = model_of(step_folder(stage.folder, last))
+    read_model_config(model)
+    rewards = [step["reward"] for step in steps if "reward" in step]
+    record.done, record.steps, record.model = True, last, str(model)
+    record.reward_first, record.reward_last = rewards[0], rewards[-1]
+    record.validation_last = next((step["validation"] for step in reversed(steps) if step.get("validation")), None)
+    print(f"{stage.run}: {last} steps, reward {rewards[0]:.3f} -> {rewards[-1]:.3f}", flush=True)

@@ -1,4 +1,6 @@
-"""A tiny tokenizer, saved as verl loads one."""
+"""A tiny tokenizer and a toy task, saved as verl loads them."""
+
+import os
 
 import pytest
 
@@ -17,3 +19,59 @@ def tokenizer_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tokenizer")
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def host_environment():
+    """For a run of verl: no network, and bytecode kept, since each of its ten processes imports the same packages."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return environment | {
+        "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": "1",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+
+
+@pytest.fixture(scope="session")
+def toy(tmp_path_factory):
+    """Rows of the three capabilities and of the validation, for models that `toy_task.make_model` makes."""
+    import toy_task
+
+    from capcurr_plugin.rows import CAPABILITIES
+
+    folder = tmp_path_factory.mktemp("toy")
+    validation = []
+    for capability in CAPABILITIES:
+        file = toy_task.make_rows(folder, capability, 32)
+        validation += file.read_text().splitlines()[:4]
+    (folder / "validation.jsonl").write_text("\n".join(validation) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def qwen(toy):
+    import toy_task
+
+    return toy_task.make_model("qwen3_vl", toy / "qwen3_vl")
+
+
+@pytest.fixture(scope="session")
+def internvl(toy):
+    import toy_task
+
+    return toy_task.make_model("internvl", toy / "internvl")
+
+
+SMALL = [
+    "data.train_batch_size=8",
+    "data.val_batch_size=12",
+    "data.max_prompt_length=256",
+    "data.max_response_length=24",
+    "data.min_pixels=null",
+    "data.max_pixels=null",
+    "actor_rollout_ref.actor.ppo_mini_batch_size=8",
+    "actor_rollout_ref.actor.optim.lr=1e-3",
+    "trainer.total_epochs=2",
+    "trainer.save_freq=2",
+    "trainer.test_freq=4",
+]

@@ -77,9 +77,7 @@ def vision_tower(model: nn.Module) -> str:
     outermost = [path for path in found if not any(path.startswith(f"{other}.") for other in found)]
     if config is None or len(outermost) != 1:
         where = ", ".join(outermost) or "none"
-        raise InputError(
-            f"actor.freeze_vision_tower: one vision tower expected in {type(model).__name__}, found {where}"
-        )
+        raise InputError(f"actor.freeze_vision_tower: {type(model).__name__} should have one vision tower, has {where}")
     return outermost[0]
 
 

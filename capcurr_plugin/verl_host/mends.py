@@ -43,6 +43,35 @@ def _ragged_in_samples(positions: Any) -> bool:
     return values.shape[0] == total and (positions.size(0) > 1 or values.shape[-1] != total)
 
 
+def mend_text_batches(module: ModuleType) -> None:
+    """`verl.models.transformers.qwen2_vl`: a micro-batch without images sends a blank one through the vision tower, and
+    takes what comes out for a tensor, which in transformers 5 it is not."""
+    verls_own = module._get_input_embeds
+
+    @functools.wraps(verls_own)
+    def _get_input_embeds(
+        model: Any,
+        input_ids: Any,
+        attention_mask: Any = None,
+        pixel_values: Any = None,
+        pixel_values_videos: Any = None,
+        image_grid_thw: Any = None,
+        video_grid_thw: Any = None,
+    ) -> tuple[Any, Any]:
+        if pixel_values is not None or pixel_values_videos is not None:
+            seen = (pixel_values, pixel_values_videos, image_grid_thw, video_grid_thw)
+            return verls_own(model, input_ids, attention_mask, *seen)
+        embeds = model.get_input_embeddings()(input_ids)
+        vision = model.config.vision_config
+        values = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
+        blank, grid = embeds.new_zeros((16, values)), input_ids.new_tensor([[1, 4, 4]])
+        features, _ = module.unpack_visual_output(model.visual(blank, grid_thw=grid))
+        mask = attention_mask.to(embeds.device) if attention_mask is not None else None
+        return embeds + 0.0 * features.mean(), mask
+
+    module._get_input_embeds = _get_input_embeds  # pyright: ignore[reportAttributeAccessIssue]
+
+
 def mend_process_group(module: ModuleType) -> None:
     """`verl.utils.distributed`: on the CPU verl names the backend of one device twice, which torch refuses."""
     verls_own = module.initialize_global_process_group_ray

@@ -1,6 +1,6 @@
-"""Trains tiny models in verl's engine, without the trainer around it: one process for each of two ranks.
+"""Trains tiny models in verl's engine, without the trainer around it, in one process for each rank.
 
-    python engine_worlds.py JOBS.json RESULTS.json
+python engine_worlds.py JOBS.json RESULTS.json RANKS
 """
 
 import json
@@ -8,11 +8,9 @@ import os
 import sys
 from pathlib import Path
 
-RANKS = 2
 
-
-def work(rank, jobs_file, results_file, port):
-    os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(RANKS), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+def work(rank, jobs_file, results_file, ranks, port):
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": ranks, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     import datetime
 
     import torch
@@ -20,12 +18,28 @@ def work(rank, jobs_file, results_file, port):
 
     torch.set_num_threads(1)
     torch.distributed.init_process_group("cpu:gloo", timeout=datetime.timedelta(seconds=120))
+    _let_fsdp1_run_on_cpu()
     results = {}
     for name, job in json.loads(Path(jobs_file).read_text()).items():
         results[name] = _run(job, Path(results_file).with_name(name.replace(" ", "_")))
     if rank == 0:
         Path(results_file).write_text(json.dumps(results))
     torch.distributed.destroy_process_group()
+
+
+def _let_fsdp1_run_on_cpu():
+    """verl lets rank 0 hand the weights to the others, which FSDP1 does between GPUs only, and moves them between GPU
+    and CPU; one rank has no others, and here they are where they should be."""
+    from verl.workers.engine.fsdp import transformer_impl
+
+    fsdp = transformer_impl.FSDP
+
+    class Alone(fsdp):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **{**kwargs, "sync_module_states": False})
+
+    transformer_impl.FSDP = Alone
+    transformer_impl.load_fsdp_model_to_gpu = transformer_impl.offload_fsdp_model_to_cpu = lambda module: None
 
 
 def _run(job, folder):
@@ -57,7 +71,10 @@ def _engine(job):
 
     overrides = ["+capcurr=reward", "+capcurr/platform=cpu", *job["overrides"]]
     overrides += [f"actor_rollout_ref.model.path={job['model']}", "actor_rollout_ref.actor.optim.lr=1e-2"]
-    overrides += ["actor_rollout_ref.actor.optim.total_training_steps=10", "actor_rollout_ref.rollout.name=transformers"]
+    overrides += [
+        "actor_rollout_ref.actor.optim.total_training_steps=10",
+        "actor_rollout_ref.rollout.name=transformers",
+    ]
     overrides += ["actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=1"]
     with initialize_config_module("verl.trainer.config", version_base=None):
         config = compose("ppo_trainer", overrides=overrides).actor_rollout_ref
@@ -128,4 +145,4 @@ if __name__ == "__main__":
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    torch.multiprocessing.spawn(work, args=(*sys.argv[1:3], port), nprocs=RANKS)
+    torch.multiprocessing.spawn(work, args=(*sys.argv[1:4], port), nprocs=int(sys.argv[3]))

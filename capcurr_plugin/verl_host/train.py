@@ -81,6 +81,7 @@ def run(args: argparse.Namespace) -> int:
     with locked(plan.out):
         record = _record(plan, args.seed)
         _check_model(plan)
+        record.write(plan.out)
         for stage, of_stage in zip(plan.stages, record.stages, strict=True):
             if of_stage.done:
                 print(f"{stage.number}. {stage.run}: done already, {of_stage.steps} steps", flush=True)
@@ -207,12 +208,11 @@ def _record(plan: Plan, seed: int | None) -> RunRecord:
         _check_batch(stage, of_stage)
     fresh = RunRecord(plan.backbone, plan.recipe, plan.model, list(plan.overrides), seed, versions(), stages)
     earlier = read_record(plan.out)
-    if earlier is not None:
+    if earlier is not None and any(stage.commands for stage in earlier.stages):
         difference = earlier.same_run(fresh)
         if difference:
             raise InputError(f"{plan.out}: holds another run: {difference}; give another --out")
         fresh.stages = earlier.stages
-    fresh.write(plan.out)
     return fresh
 
 

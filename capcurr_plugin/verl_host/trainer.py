@@ -21,7 +21,6 @@ from capcurr_plugin.verl_host.steps import STEPS_FILE, Plateau, end_line, read_s
 
 AGREEMENT_STEPS = 3  # a rollout that is wrong is wrong from the first step on
 AGREEMENT = "training/rollout_actor_probs_pearson_corr"
-CPU_POLL_SECONDS = 0.05  # verl asks its queue every 2 s, longer than a step of a tiny model takes
 
 
 @register_trainer("capcurr")
@@ -31,9 +30,9 @@ class CapabilityTrainer(PPOTrainerSync):
             config.trainer.v1.trainer_mode = "sync"  # which verl's own parts ask for
         _check_platform(config)
         super().__init__(config)
-        if get_device_name() == "cpu":
-            self.replay_buffer.poll_interval = CPU_POLL_SECONDS
         self._settings: Any = config.get("capcurr") or OmegaConf.create()
+        if self._settings.get("poll_seconds") is not None:
+            self.replay_buffer.poll_interval = float(self._settings.poll_seconds)
         self._steps_file = Path(config.trainer.default_local_dir) / STEPS_FILE
         self._rows: list[str] = []
         self._validation: dict[str, float] | None = None

@@ -15,7 +15,7 @@ from pathlib import Path
 CHECKOUT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(CHECKOUT / "tests" / "verl"))
 
-import toy_task  # noqa: E402  the toy task of the tests
+import toy_task  # noqa: E402  # pyright: ignore[reportMissingImports]  the task of the tests
 
 from capcurr_plugin.verl_host.steps import STEPS_FILE, read_steps  # noqa: E402
 

@@ -101,6 +101,11 @@ def settings(name: str) -> dict[str, Any]:
     if name not in names():
         near = [known for known in names() if name.split("/")[-1] in known or name.split("/")[0] in known]
         raise InputError(f"{name}: no such recipe; {'near it: ' + ', '.join(near) if near else 'see capcurr recipes'}")
+    return file_settings(name)
+
+
+def file_settings(name: str) -> dict[str, Any]:
+    """What any file of the group sets, with the files that it is composed of."""
     flat = dict(_flat(_merged(name)))
     return {path: _resolved(value, flat) for path, value in flat.items()}
 

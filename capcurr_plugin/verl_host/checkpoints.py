@@ -16,26 +16,26 @@ def step_folder(folder: Path, step: int) -> Path:
     return folder / f"global_step_{step}"
 
 
-def model_of(checkpoint: Path) -> Path:
-    """Where verl writes the model as transformers loads it."""
-    return checkpoint / "actor" / "huggingface"
+def model_of(checkpoint: Path, part: str) -> Path:
+    """Where verl writes the model as transformers loads it. `part`: the folder that a trainer saves its actor in."""
+    return checkpoint / part / "huggingface"
 
 
-def newest(folder: Path) -> Path | None:
+def newest(folder: Path, part: str) -> Path | None:
     """The checkpoint that a killed run goes on from; None before the first. An error when it is damaged."""
-    steps = sorted(_saved_steps(folder), reverse=True)
+    steps = sorted(_saved_steps(folder, part), reverse=True)
     if not steps:
         return None
     checkpoint = step_folder(folder, steps[0])
-    damage = _damage(checkpoint)
+    damage = _damage(checkpoint, part)
     if damage is None:
         return checkpoint
-    whole = next((step for step in steps[1:] if _damage(step_folder(folder, step)) is None), None)
+    whole = next((step for step in steps[1:] if _damage(step_folder(folder, step), part) is None), None)
     from_where = f"step {whole}" if whole is not None else "the start of the stage"
     raise InputError(f"{damage}; remove {checkpoint} and run again, to go on from {from_where}")
 
 
-def _saved_steps(folder: Path) -> list[int]:
+def _saved_steps(folder: Path, part: str) -> list[int]:
     """Later folders than the tracker names were not finished."""
     tracker = folder / TRACKER
     if not tracker.exists():
@@ -47,25 +47,26 @@ def _saved_steps(folder: Path) -> list[int]:
     names = [path.name.removeprefix("global_step_") for path in folder.glob("global_step_*") if path.is_dir()]
     # verl keeps the last few, and of older ones the folder without the model.
     steps = [int(name) for name in names if name.isdigit() and int(name) <= last]
-    return [step for step in steps if (step_folder(folder, step) / "actor").is_dir()]
+    return [step for step in steps if (step_folder(folder, step) / part).is_dir()]
 
 
-def _damage(checkpoint: Path) -> str | None:
+def _damage(checkpoint: Path, part: str) -> str | None:
     """What is wrong with a checkpoint, as far as it can be seen without reading all of it."""
-    actor = checkpoint / "actor"
-    parts = [*actor.glob("*_world_size_*_rank_*.pt"), checkpoint / "data.pt"]
-    kinds = {part.name.split("_world_size")[0] for part in parts}
+    folder = checkpoint / part
+    shards = list(folder.glob("*_world_size_*_rank_*.pt"))
+    kinds = {shard.name.split("_world_size")[0] for shard in shards}
     for kind in ("model", "optim", "extra_state"):
         if kind not in kinds:
-            return f"{actor}: the checkpoint has no {kind} file"
-    world = {int(part.name.split("_world_size_")[1].split("_")[0]) for part in parts[:-1]}
-    if len(world) != 1 or len(parts) - 1 != 3 * max(world):
-        return f"{actor}: the checkpoint should have {3 * max(world)} files of its ranks, and has {len(parts) - 1}"
-    for part in parts:
-        if not part.exists():
-            return f"{part}: is missing from the checkpoint"
-        if not _is_whole_zip(part):
-            return f"{part}: is damaged, or was not written to its end"
+            return f"{folder}: the checkpoint has no {kind} file"
+    ranks = max(int(shard.name.split("_world_size_")[1].split("_")[0]) for shard in shards)
+    if len(shards) != 3 * ranks:
+        return f"{folder}: the checkpoint should have {3 * ranks} files of its ranks, and has {len(shards)}"
+    loaders = list(checkpoint.glob("data*.pt"))
+    if not loaders:
+        return f"{checkpoint}: the checkpoint has no data.pt, which says which rows have been taken"
+    for file in (*shards, *loaders):
+        if not _is_whole_zip(file):
+            return f"{file}: is damaged, or was not written to its end"
     return None
 
 

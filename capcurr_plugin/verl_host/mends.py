@@ -4,6 +4,7 @@ Each mend has a test that fails when verl no longer needs it.
 """
 
 import functools
+import os
 from importlib.metadata import version
 from types import ModuleType
 from typing import Any
@@ -74,5 +75,12 @@ def mend_text_batches(module: ModuleType) -> None:
 
 def mend_process_group(module: ModuleType) -> None:
     """`verl.utils.distributed`: on the CPU verl names the backend of one device twice, which torch refuses."""
-    verls_own = module.initialize_global_process_group_ray
-    module.initialize_global_process_group_ray = functools.partial(verls_own, backend="cpu:gloo")  # pyright: ignore[reportAttributeAccessIssue]
+    with_ray = functools.partial(module.initialize_global_process_group_ray, backend="cpu:gloo")
+
+    def initialize_global_process_group(timeout_second: float = 36000) -> tuple[int, int, int]:
+        """For the SFT trainer, under torchrun."""
+        with_ray(timeout_second=timeout_second)
+        return int(os.environ["LOCAL_RANK"]), int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+
+    module.initialize_global_process_group_ray = with_ray  # pyright: ignore[reportAttributeAccessIssue]
+    module.initialize_global_process_group = initialize_global_process_group  # pyright: ignore[reportAttributeAccessIssue]

@@ -37,8 +37,9 @@ class StageRecord:
     steps: int = 0
     seconds: float = 0.0
     model: str | None = None  # that the stage left
-    reward_first: float | None = None
-    reward_last: float | None = None
+    measure: str | None = None  # reward, or loss
+    first: float | None = None  # in the first step
+    last: float | None = None
     validation_last: dict[str, float] | None = None
 
 
@@ -48,13 +49,14 @@ class RunRecord:
     recipe: str
     model: str
     overrides: list[str]
+    sft_overrides: list[str]
     seed: int | None
     versions: dict[str, str]
     stages: list[StageRecord]
 
     def same_run(self, other: "RunRecord") -> str | None:
         """What differs between two records of what should be one run; None when nothing does."""
-        for name in ("backbone", "recipe", "model", "overrides"):
+        for name in ("backbone", "recipe", "model", "overrides", "sft_overrides"):
             if getattr(self, name) != getattr(other, name):
                 return f"{name} was {getattr(self, name)!r} and now is {getattr(other, name)!r}"
         for mine, theirs in zip(self.stages, other.stages, strict=True):

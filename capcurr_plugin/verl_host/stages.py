@@ -18,9 +18,10 @@ STAGES = {
     "textual_reasoning": "stage2_text_reasoning",
     "visual_reasoning": "stage3_visual_reasoning",
 }
+CAPTION_SFT = "caption_sft"  # the stage, and the recipe that it takes the first stage's place in
 LAST_RUNS = {"staged": STAGES["visual_reasoning"], "merged": "merged_baseline"}
 VALIDATION = "validation"
-ROWS = (*CAPABILITIES, "merged", VALIDATION)
+ROWS = (*CAPABILITIES, "merged", "captions", VALIDATION)
 # transformers' name of each backbone's family
 FAMILIES = {
     "qwen2_5_vl_7b": "qwen2_5_vl",
@@ -33,6 +34,8 @@ FAMILIES = {
 def chain(backbone: str, recipe: str) -> list[str]:
     """The runs of a recipe, first to last."""
     last = _last_run(backbone, recipe)
+    if recipe == CAPTION_SFT:
+        return [CAPTION_SFT, *chain(backbone, "staged")[1:]]
     return [f"{backbone}/{STAGES[before]}" for before in recipes.settings(last)["capcurr.starts_from"]] + [last]
 
 
@@ -41,6 +44,8 @@ def recipes_of(backbone: str) -> dict[str, str]:
     if backbone not in FAMILIES:
         raise InputError(f"{backbone}: no such backbone; there are {', '.join(FAMILIES)}")
     own = {name: f"{backbone}/{run}" for name, run in LAST_RUNS.items()}
+    if FAMILIES[backbone] != "internvl":  # whose images verl's SFT data set does not prepare
+        own[CAPTION_SFT] = own["staged"]
     studies = [name for name in recipes.names() if name.split("/")[0] in ("ablations", "curriculum")]
     return own | {
         name.split("/")[1].removeprefix(f"{backbone}_"): name
@@ -114,6 +119,15 @@ class Stage:
         rows = self.settings["capcurr.rows"]
         return rows if rows in CAPABILITIES else None
 
+    @property
+    def supervised(self) -> bool:
+        return self.run == CAPTION_SFT
+
+    @property
+    def part(self) -> str:
+        """Of a checkpoint, where the model's shards lie."""
+        return "" if self.supervised else "actor"
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -125,8 +139,29 @@ class Plan:
     cluster: Cluster
     image_root: Path | None = None
     overrides: Sequence[str] = field(default_factory=list)
+    sft_overrides: Sequence[str] = field(default_factory=list)
 
     def command(self, stage: Stage, model: str, resume_from: Path | None = None) -> list[str]:
+        words = self._sft_words(stage, model) if stage.supervised else self._rl_words(stage, model)
+        if resume_from:
+            words += ["trainer.resume_mode=resume_path", f"trainer.resume_from_path={_quoted(str(resume_from))}"]
+        else:
+            words.append("trainer.resume_mode=disable")
+        return words + list(self.sft_overrides if stage.supervised else self.overrides)
+
+    def _sft_words(self, stage: Stage, model: str) -> list[str]:
+        processes = 1 if self.cluster.cpu else self.cluster.gpus_per_node or stage.settings["trainer.n_gpus_per_node"]
+        return [
+            *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nnodes=1"),
+            *(f"--nproc_per_node={processes}", "-m", "verl.trainer.sft_trainer", f"+capcurr={stage.run}"),
+            *(["+capcurr/platform=cpu_sft"] if self.cluster.cpu else []),
+            f"trainer.n_gpus_per_node={processes}",
+            f"model.path={_quoted(model)}",
+            f"data.train_files={_list(stage.train)}",
+            f"trainer.default_local_dir={_quoted(str(stage.folder))}",
+        ]
+
+    def _rl_words(self, stage: Stage, model: str) -> list[str]:
         words = [
             sys.executable,
             "-m",
@@ -142,11 +177,7 @@ class Plan:
             words.append(f"+data.capability={stage.capability}")
         if self.image_root:
             words.append(f"+data.image_root={_quoted(str(self.image_root))}")
-        if resume_from:
-            words += ["trainer.resume_mode=resume_path", f"trainer.resume_from_path={_quoted(str(resume_from))}"]
-        else:
-            words.append("trainer.resume_mode=disable")
-        return words + list(self.overrides)
+        return words
 
 
 def make_plan(
@@ -159,23 +190,27 @@ def make_plan(
     cluster: Cluster,
     image_root: Path | None,
     overrides: Sequence[str],
+    sft_overrides: Sequence[str],
 ) -> Plan:
     stages = []
-    given = dict(map(_override, overrides))
+    if recipe == CAPTION_SFT and (cluster.nodes or 1) > 1:
+        raise InputError("--nnodes: the caption stage runs on one machine; run its stages apart, or give --nnodes 1")
     for number, run in enumerate(chain(backbone, recipe), 1):
-        settings = recipes.settings(run) | given
+        supervised = run == CAPTION_SFT
+        own = recipes.file_settings(run) if supervised else recipes.settings(run)
+        settings = own | dict(map(_override, sft_overrides if supervised else overrides))
         stages.append(
             Stage(
                 number=number,
                 run=run,
                 folder=(out / f"{number}_{run.rpartition('/')[2]}").absolute(),
                 train=[file.absolute() for file in find_rows(data, rows, settings["capcurr.rows"])],
-                validation=[file.absolute() for file in find_rows(data, rows, VALIDATION)],
+                validation=[] if supervised else [file.absolute() for file in find_rows(data, rows, VALIDATION)],
                 settings=settings,
             )
         )
-    base = model or stages[0].settings["actor_rollout_ref.model.path"]
-    return Plan(backbone, recipe, base, out.absolute(), stages, cluster, image_root, overrides)
+    base = model or stages[-1].settings["actor_rollout_ref.model.path"]
+    return Plan(backbone, recipe, base, out.absolute(), stages, cluster, image_root, overrides, sft_overrides)
 
 
 def _override(word: str) -> tuple[str, Any]:

@@ -18,6 +18,11 @@ def read_steps(file: Path) -> list[dict[str, Any]]:
     return [steps[number] for number in sorted(steps)]
 
 
+def _of_sft(logged: dict[str, Any]) -> dict[str, Any]:
+    """What verl's SFT trainer logs of a step."""
+    return {"step": logged["step"], "loss": logged["data"].get("train/loss")}
+
+
 def end_line(file: Path) -> None:
     """A kill may have cut the last line off; the next step must not be written behind it."""
     if file.exists() and not file.read_bytes().endswith(b"\n"):
@@ -45,7 +50,7 @@ class StepsTail:
                     step = json.loads(line)
                 except ValueError:  # what a kill left of a line, with the next run's first behind it
                     continue
-                yield step
+                yield _of_sft(step) if "data" in step else step
 
 
 def validation_reward(validation: Mapping[str, float]) -> float:

@@ -8,11 +8,12 @@ import sys
 import time
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from capcurr_plugin.errors import InputError, JobError
 from capcurr_plugin.progress import progress_bar
-from capcurr_plugin.row_files import BadRows, RowReader
-from capcurr_plugin.rows import ImageRoot
+from capcurr_plugin.row_files import BadRows, RecordReader, RowReader
+from capcurr_plugin.rows import ImageRoot, RowError
 from capcurr_plugin.verl_host import watch
 from capcurr_plugin.verl_host.checkpoints import model_bytes, model_of, newest, read_model_config, step_folder
 from capcurr_plugin.verl_host.run_record import RowFile, RunRecord, StageRecord, locked, read_record, sha256, versions
@@ -40,7 +41,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SETTING=VALUE",
         help="verl's own settings, for every stage, such as trainer.logger=[console,wandb]",
     )
-    parser.add_argument("--recipe", default="staged", help="staged (default), merged, or a study: --recipe list")
+    parser.add_argument(
+        "--set-sft",
+        dest="sft_settings",
+        action="extend",
+        nargs="+",
+        default=[],
+        metavar="SETTING=VALUE",
+        help="the same for the stage of --recipe caption_sft that verl's SFT trainer runs",
+    )
+    parser.add_argument(
+        "--recipe", default="staged", help="staged (default), merged, caption_sft, or a study: see --recipe list"
+    )
     data = parser.add_argument_group("data")
     data.add_argument("--data", type=Path, metavar="FOLDER", help=f"with {', '.join(ROWS[:3])} and validation rows")
     data.add_argument(
@@ -126,6 +138,7 @@ def _plan(args: argparse.Namespace) -> Plan:
         cluster=Cluster(args.cpu, args.nnodes, args.gpus_per_node, args.ray_address),
         image_root=args.image_root.absolute() if args.image_root else None,
         overrides=overrides + args.settings,
+        sft_overrides=args.sft_settings,
     )
 
 
@@ -142,7 +155,7 @@ def _print_commands(plan: Plan) -> None:
         words = plan.command(stage, model)
         print(f"# {stage.number}. {stage.run}")
         print(" \\\n  ".join(shlex.quote(word) for word in words))
-        model = str(model_of(step_folder(stage.folder, 0))).replace("global_step_0", "global_step_LAST")
+        model = str(model_of(stage.folder / "global_step_LAST", stage.part))
 
 
 # Checks, before anything that takes long
@@ -164,15 +177,16 @@ def _check_model(plan: Plan) -> None:
         raise InputError(
             f"{folder}: holds a model of the family {family}, and {plan.backbone} is {FAMILIES[plan.backbone]}"
         )
-    settings = plan.stages[0].settings
+    keeps = "trainer.max_actor_ckpt_to_keep"
     sizes = CHECKPOINT_SIZES_FP32 if plan.cluster.cpu else CHECKPOINT_SIZES
-    kept = (settings["trainer.max_actor_ckpt_to_keep"] or 1) + 1  # the next is written before the oldest goes
+    # One more: the next is written before the oldest goes.
+    kept = 1 + max(stage.settings[keeps] or 1 for stage in plan.stages if not stage.supervised)
     needed = model_bytes(folder) * sizes * kept
     free = shutil.disk_usage(plan.out).free
     if free < needed:
         raise InputError(
             f"{plan.out}: {free / 1e9:.1f} GB are free, and a stage's {kept} checkpoints take about "
-            f"{needed / 1e9:.1f} GB; make room, or keep fewer: --set trainer.max_actor_ckpt_to_keep=1"
+            f"{needed / 1e9:.1f} GB; make room, or keep fewer: --set {keeps}=1"
         )
 
 
@@ -206,7 +220,9 @@ def _record(plan: Plan, seed: int | None) -> RunRecord:
     ]
     for stage, of_stage in zip(plan.stages, stages, strict=True):
         _check_batch(stage, of_stage)
-    fresh = RunRecord(plan.backbone, plan.recipe, plan.model, list(plan.overrides), seed, versions(), stages)
+    fresh = RunRecord(
+        plan.backbone, plan.recipe, plan.model, list(plan.overrides), list(plan.sft_overrides), seed, versions(), stages
+    )
     earlier = read_record(plan.out)
     if earlier is not None and any(stage.commands for stage in earlier.stages):
         difference = earlier.same_run(fresh)
@@ -219,10 +235,22 @@ def _record(plan: Plan, seed: int | None) -> RunRecord:
 def _count(file: Path, plan: Plan) -> RowFile:
     """Every row and the existence of every image, so that a bad one is found before a GPU waits for it."""
     with BadRows("fail", plan.out / file.name) as bad, progress_bar() as tell:
-        reader = RowReader(file, bad, tell)
-        reader.images = ImageRoot(plan.image_root or file.parent)
-        rows = sum(1 for _ in reader)
+        if any(stage.supervised and file in stage.train for stage in plan.stages):
+            rows = sum(1 for _ in RecordReader(file, bad, tell).read(_check_conversation))
+        else:
+            reader = RowReader(file, bad, tell)
+            reader.images = ImageRoot(plan.image_root or file.parent)
+            rows = sum(1 for _ in reader)
     return RowFile(str(file), rows, sha256(file))
+
+
+def _check_conversation(record: dict[str, Any]) -> None:
+    """A row of what `capcurr data captions` writes for verl."""
+    if not record.get("messages") or not record.get("images"):
+        raise RowError("is no conversation about an image; write captions with capcurr data captions IN OUT.parquet")
+    for image in record["images"]:
+        if not Path(image["image"]).is_file():
+            raise RowError(f"image {image['image']!r} does not exist")
 
 
 def _check_batch(stage: Stage, record: StageRecord) -> None:
@@ -243,7 +271,7 @@ def _run_stage(plan: Plan, stage: Stage, record: RunRecord, stall_seconds: float
     assert before is not None
     if stage.number > 1:
         read_model_config(Path(before))
-    checkpoint = newest(stage.folder)
+    checkpoint = newest(stage.folder, stage.part)
     command = plan.command(stage, before, checkpoint)
     of_stage.commands.append(command)
     record.write(plan.out)
@@ -252,26 +280,39 @@ def _run_stage(plan: Plan, stage: Stage, record: RunRecord, stall_seconds: float
     environment = dict(os.environ)
     if plan.cluster.cpu:
         environment["VERL_PLATFORM"] = "cpu"
+    steps = stage.folder / STEPS_FILE
+    if stage.supervised:  # verl's logger begins its file anew at each start
+        steps = stage.folder / f"losses-{len(of_stage.commands)}.jsonl"
+        environment["VERL_FILE_LOGGER_PATH"] = str(steps)
     start = time.monotonic()
     try:
-        watch.run(watch.Job(command, environment, stage.folder, title, stall_seconds))
+        watch.run(watch.Job(command, environment, stage.folder, steps, title, stall_seconds))
     finally:
         of_stage.seconds += time.monotonic() - start
         record.write(plan.out)
-    _finish(stage, of_stage)
+    _finish(stage, of_stage, read_steps(steps))
     record.write(plan.out)
 
 
-def _finish(stage: Stage, record: StageRecord) -> None:
+def _finish(stage: Stage, record: StageRecord, steps: list[dict[str, Any]]) -> None:
     """Takes down what the stage left; an error when verl ended well and still left too little."""
-    steps = read_steps(stage.folder / STEPS_FILE)
     last = steps[-1]["step"] if steps else 0
-    if not steps or (last < steps[-1]["of"] and not steps[-1].get("plateau")):
+    if last < _last_step(stage, record, steps):
         raise JobError(f"{stage.run}: verl ended without an error after step {last}, before its last; see log.txt")
-    model = model_of(step_folder(stage.folder, last))
+    model = model_of(step_folder(stage.folder, last), stage.part)
     read_model_config(model)
-    rewards = [step["reward"] for step in steps if "reward" in step]
+    measure = "loss" if stage.supervised else "reward"
+    values = [step[measure] for step in steps if step.get(measure) is not None]
     record.done, record.steps, record.model = True, last, str(model)
-    record.reward_first, record.reward_last = rewards[0], rewards[-1]
+    record.measure, record.first, record.last = measure, values[0], values[-1]
     record.validation_last = next((step["validation"] for step in reversed(steps) if step.get("validation")), None)
-    print(f"{stage.run}: {last} steps, reward {rewards[0]:.3f} -> {rewards[-1]:.3f}", flush=True)
+    print(f"{stage.run}: {last} steps, {measure} {values[0]:.3f} -> {values[-1]:.3f}", flush=True)
+
+
+def _last_step(stage: Stage, record: StageRecord, steps: list[dict[str, Any]]) -> int:
+    """That a whole stage has. verl's SFT trainer does not say it, and drops what does not fill a batch."""
+    if not stage.supervised:
+        return steps[-1]["step"] if steps and steps[-1].get("plateau") else (steps[-1]["of"] if steps else 1)
+    rows = sum(file.rows for file in record.train)
+    whole = rows // int(stage.settings["data.train_batch_size"]) * int(stage.settings["trainer.total_epochs"])
+    return int(stage.settings.get("trainer.total_training_steps") or whole)

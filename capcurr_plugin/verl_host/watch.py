@@ -15,7 +15,7 @@ from typing import Any
 from tqdm import tqdm
 
 from capcurr_plugin.errors import InputError, JobError
-from capcurr_plugin.verl_host.steps import STEPS_FILE, StepsTail
+from capcurr_plugin.verl_host.steps import StepsTail
 
 POLL_SECONDS = 0.5
 END_SECONDS = 20  # that a stopped job has to end by itself
@@ -29,7 +29,8 @@ ANY_ERROR = re.compile(r"^(?:\x1b\[\d+m\(.*?\)\x1b\[0m )?((?:[a-z_]\w*\.)*[A-Z]\
 class Job:
     command: Sequence[str]
     environment: Mapping[str, str]
-    folder: Path  # of its checkpoints, its steps and its log
+    folder: Path  # of its checkpoints and its log
+    steps: Path  # that it writes
     title: str
     stall_seconds: float
 
@@ -61,7 +62,7 @@ def run(job: Job) -> None:
 
 
 def _watched(job: Job, process: "subprocess.Popen[bytes]") -> int:
-    tail = StepsTail(job.folder / STEPS_FILE)
+    tail = StepsTail(job.steps)
     last_sign = time.monotonic()
     with tqdm(desc=job.title, unit="step", disable=None) as bar:
         while (code := process.poll()) is None:
@@ -84,10 +85,11 @@ def _show(title: str, bar: "tqdm[Any]", step: Mapping[str, Any]) -> None:
         if step.get("validation"):
             print(f"{title}: step {step['step']} of {step['of']}", file=sys.stderr, flush=True)
         return
-    bar.total = step["of"]
+    bar.total = step.get("of")
     bar.update(step["step"] - bar.n)
-    if "reward" in step:
-        bar.set_postfix(reward=f"{step['reward']:.3f}")
+    shown = {name: f"{step[name]:.3f}" for name in ("reward", "loss") if step.get(name) is not None}
+    if shown:
+        bar.set_postfix(shown)
 
 
 def _die_with_parent() -> None:

@@ -264,7 +264,7 @@ def ran(monkeypatch):
             {"step": n, "of": 4, "reward": n / 4, "validation": {"val-core/a/reward/mean@1": n}} for n in range(1, 5)
         ]
         (job.folder / "steps.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-        make_model(checkpoints.model_of(checkpoints.step_folder(job.folder, 4)))
+        make_model(checkpoints.model_of(checkpoints.step_folder(job.folder, 4), "actor"))
 
     monkeypatch.setattr(watch, "run", run)
     return jobs
@@ -277,8 +277,8 @@ def test_a_run_is_written_down_and_not_run_twice(capsys, data, model, tmp_path, 
     assert len(ran) == 3
     record = json.loads((out / "run.json").read_text())
     assert [stage["run"] for stage in record["stages"]] == stages.chain("qwen3_vl_8b", "staged")
-    assert [(s["done"], s["steps"], s["reward_first"], s["reward_last"]) for s in record["stages"]] == [
-        (True, 4, 0.25, 1.0)
+    assert [(s["done"], s["steps"], s["measure"], s["first"], s["last"]) for s in record["stages"]] == [
+        (True, 4, "reward", 0.25, 1.0)
     ] * 3
     assert record["stages"][2]["validation_last"] == {"val-core/a/reward/mean@1": 4}
     assert record["stages"][0]["train"][0]["rows"] == 8
@@ -331,12 +331,12 @@ def test_a_record_that_is_not_ours_is_told(capsys, data, model, tmp_path, ran):
 
 
 def test_the_newest_checkpoint_is_the_one_that_verl_has_finished(tmp_path):
-    assert checkpoints.newest(tmp_path) is None
+    assert checkpoints.newest(tmp_path, "actor") is None
     make_checkpoint(tmp_path, 2)
     make_checkpoint(tmp_path, 4)
     (make_checkpoint(tmp_path, 6) / "data.pt").unlink()
     (tmp_path / checkpoints.TRACKER).write_text("4")  # the kill came before verl was done with 6
-    assert checkpoints.newest(tmp_path) == tmp_path / "global_step_4"
+    assert checkpoints.newest(tmp_path, "actor") == tmp_path / "global_step_4"
 
 
 @pytest.mark.parametrize("damage", ["truncated", "missing rank", "missing data", "missing optimizer"])
@@ -354,18 +354,18 @@ def test_a_damaged_checkpoint_is_one_line_that_says_what_to_do(tmp_path, damage)
         for part in last.glob("actor/optim*"):
             part.unlink()
     with pytest.raises(InputError, match=r"remove .*global_step_4 and run again, to go on from step 2"):
-        checkpoints.newest(tmp_path)
+        checkpoints.newest(tmp_path, "actor")
     for part in sorted(last.rglob("*"), reverse=True):
         part.unlink() if part.is_file() else part.rmdir()
     last.rmdir()
-    assert checkpoints.newest(tmp_path) == tmp_path / "global_step_2"
+    assert checkpoints.newest(tmp_path, "actor") == tmp_path / "global_step_2"
 
 
 def test_a_tracker_without_a_number_is_told(tmp_path):
     make_checkpoint(tmp_path, 2)
     (tmp_path / checkpoints.TRACKER).write_text("two")
     with pytest.raises(InputError, match="should hold the number of a step"):
-        checkpoints.newest(tmp_path)
+        checkpoints.newest(tmp_path, "actor")
 
 
 # Steps
@@ -409,7 +409,14 @@ def test_a_plateau(rewards, reached):
 
 
 def job(tmp_path, code, stall_seconds=60.0):
-    return watch.Job([sys.executable, "-c", code], os.environ, tmp_path / "stage", "1/1 stage", stall_seconds)
+    return watch.Job(
+        [sys.executable, "-c", code],
+        os.environ,
+        tmp_path / "stage",
+        tmp_path / "steps.jsonl",
+        "1/1 stage",
+        stall_seconds,
+    )
 
 
 def test_a_job_that_ends_well(tmp_path):
@@ -470,7 +477,7 @@ def test_a_killed_command_leaves_no_job_behind(tmp_path):
     script = (
         "import os, sys; from pathlib import Path; from capcurr_plugin.verl_host import watch\n"
         f"command = [sys.executable, '-c', {sleeper!r}]\n"
-        f"watch.run(watch.Job(command, os.environ, Path({str(tmp_path)!r}), 'job', 600))"
+        f"watch.run(watch.Job(command, os.environ, Path({str(tmp_path)!r}), Path('steps'), 'job', 600))"
     )
     process = subprocess.Popen([sys.executable, "-c", script])
     log = tmp_path / "log.txt"

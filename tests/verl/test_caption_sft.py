@@ -1,0 +1,60 @@
+"""The ablation whose first stage is supervised training on captions: verl's SFT trainer, then two stages."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import SMALL, host_environment
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+CAPCURR = Path(sys.executable).with_name("capcurr")
+
+
+def run(*words):
+    return subprocess.run(
+        [str(word) for word in (CAPCURR, *words)], env=host_environment(), capture_output=True, text=True
+    )
+
+
+@pytest.fixture(scope="module")
+def captions(toy):
+    rows = [json.loads(line) for line in (toy / "perception.jsonl").read_text().splitlines()]
+    lines = [
+        {"example_id": row["index"], "description": f"It is {row['answer']}.", "image_file": row["images"][0]}
+        for row in rows
+    ]
+    (toy / "docci.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    done = run("data", "captions", toy / "docci.jsonl", toy / "captions.parquet")
+    assert done.returncode == 0, done.stderr
+    return toy / "captions.parquet"
+
+
+def test_the_first_stage_is_supervised_and_the_others_go_on_from_it(toy, qwen, captions, tmp_path):
+    settings = ["data.train_batch_size=8", "data.micro_batch_size_per_gpu=8", "trainer.total_epochs=2", "optim.lr=1e-3"]
+    command = ["train", "qwen3_vl_8b", "--recipe", "caption_sft", "--data", toy, "--model", qwen, "--cpu"]
+    short = [*SMALL, "trainer.total_training_steps=1", "trainer.val_before_train=false", "trainer.test_freq=-1"]
+    done = run(*command, "--out", tmp_path / "run", "--set-sft", *settings, "--set", *short)
+    assert done.returncode == 0, done.stderr
+    stages = json.loads((tmp_path / "run" / "run.json").read_text())["stages"]
+    assert [stage["run"] for stage in stages] == [
+        "caption_sft",
+        "qwen3_vl_8b/stage2_text_reasoning",
+        "qwen3_vl_8b/stage3_visual_reasoning",
+    ]
+    supervised, second, _ = stages
+    assert (supervised["steps"], supervised["measure"]) == (8, "loss")
+    assert supervised["last"] < supervised["first"] - 0.5
+    assert f"actor_rollout_ref.model.path={supervised['model']}" in second["commands"][0]
+    assert [stage["measure"] for stage in stages[1:]] == ["reward", "reward"]
+
+
+def test_rows_that_are_no_captions_are_told(toy, qwen, tmp_path):
+    command = ["train", "qwen3_vl_8b", "--recipe", "caption_sft", "--data", toy, "--model", qwen, "--cpu"]
+    done = run(*command, "--out", tmp_path / "run", "--rows", f"captions={toy / 'perception.jsonl'}")
+    assert done.returncode == 2
+    assert "perception.jsonl, line 1: is no conversation about an image; write captions with" in done.stderr
+    done = run(*command, "--out", tmp_path / "run", "--nnodes", "2")
+    assert "the caption stage runs on one machine" in done.stderr

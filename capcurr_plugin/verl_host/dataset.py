@@ -87,15 +87,16 @@ class CapabilityDataset(RLHFDataset):
         super()._read_files_and_tokenize()
         self._capabilities: list[str] = list(self.dataframe["ability"])
         self._pass_rates: list[float | None] = [info.get("pass_rate") for info in self.dataframe["extra_info"]]
-        if self.order and needs_pass_rate(self.order) and None in self._pass_rates:
+
+    def epoch_order(self, epoch: int) -> list[int]:
+        """Asked of the rows to train on, not of those to validate on."""
+        assert self.order is not None
+        if needs_pass_rate(self.order) and None in self._pass_rates:
             index = self.dataframe[self._pass_rates.index(None)]["extra_info"]["index"]
             raise InputError(
                 f"data.order={self.order} goes by pass_rate, which row {index!r} of {', '.join(self.data_files)} "
                 "has not; measure it, or use another order"
             )
-
-    def epoch_order(self, epoch: int) -> list[int]:
-        assert self.order is not None
         seed = self.config.get("seed") or 0
         return epoch_order(self.order, self._capabilities, self._pass_rates, seed, epoch)
 
@@ -148,8 +149,8 @@ class CapabilityDataset(RLHFDataset):
         return dataframe.select([place for place, reason in enumerate(reasons) if not reason])
 
     def _write_dropped(self, dropped: list[tuple[str, str]]) -> Path:
-        files = [Path(file).name.partition(".")[0] for file in self.original_data_files]
-        path = Path(self.cache_dir) / "capcurr" / f"{'-'.join(files)[:100]}-dropped.jsonl"
+        files = "-".join(Path(file).stem for file in self.data_files)
+        path = Path(self.cache_dir) / "capcurr" / f"{files[:150]}-dropped.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as file:
             for index, reason in dropped:

@@ -37,6 +37,7 @@ class OrderSampler(Sampler[int]):
     def __init__(self, dataset: Any) -> None:
         self.dataset = dataset
         self.epoch = 0
+        dataset.epoch_order(0)  # rows that cannot be ordered are told before a GPU is used
 
     def __len__(self) -> int:
         return len(self.dataset)

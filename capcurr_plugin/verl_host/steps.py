@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +65,7 @@ class Plateau:
 
     patience: int
     min_steps: int
-    rewards: list[tuple[int, float]] = field(default_factory=list)
-
-    def add(self, step: int, reward: float) -> None:
-        self.rewards.append((step, reward))
+    rewards: list[tuple[int, float]]  # of each validation, with its step
 
     @property
     def reached(self) -> bool:

@@ -21,6 +21,8 @@ from capcurr_plugin.verl_host.steps import STEPS_FILE, Plateau, end_line, read_s
 
 AGREEMENT_STEPS = 3  # a rollout that is wrong is wrong from the first step on
 AGREEMENT = "training/rollout_actor_probs_pearson_corr"
+DIFFERENCE = "training/rollout_probs_diff_mean"
+SMALL_DIFFERENCE = 0.02  # of a model that is sure of every token, nothing but rounding is left to correlate
 
 
 @register_trainer("capcurr")
@@ -36,7 +38,6 @@ class CapabilityTrainer(PPOTrainerSync):
         self._steps_file = Path(config.trainer.default_local_dir) / STEPS_FILE
         self._rows: list[str] = []
         self._validation: dict[str, float] | None = None
-        self._plateau: Plateau | None = None
         self._steps_here = 0
         self._trains = False
 
@@ -44,11 +45,6 @@ class CapabilityTrainer(PPOTrainerSync):
         super().on_init_end()
         self._steps_file.parent.mkdir(parents=True, exist_ok=True)
         end_line(self._steps_file)
-        if self._settings.get("stop_when") == "plateau":
-            self._plateau = Plateau(int(self._settings.patience), int(self._settings.min_steps))
-            for step in read_steps(self._steps_file):
-                if step["step"] <= self.global_steps and step.get("validation"):
-                    self._plateau.add(step["step"], validation_reward(step["validation"]))
 
     def _next_train_batch(self, num_prompts: int | None = None) -> Any:
         batch = super()._next_train_batch(num_prompts)
@@ -70,13 +66,13 @@ class CapabilityTrainer(PPOTrainerSync):
     def _compute_old_log_prob(self, batch: Any, metrics: dict[str, Any]) -> Any:
         batch = super()._compute_old_log_prob(batch, metrics)
         self._steps_here += 1
-        agreement = metrics.get(AGREEMENT, math.nan)
+        agreement, difference = metrics.get(AGREEMENT, math.nan), metrics.get(DIFFERENCE, math.nan)
         least = float(self._settings.get("min_agreement", -1.0))
-        if self._steps_here <= AGREEMENT_STEPS and agreement < least:
+        if self._steps_here <= AGREEMENT_STEPS and agreement < least and difference > SMALL_DIFFERENCE:
             raise JobError(
-                f"step {self.global_steps}: the rollout's probabilities of its tokens and the trainer's correlate by "
-                f"{agreement:.3f}, less than capcurr.min_agreement={least:g}: the two do not hold the same model "
-                "or do not see the same prompt, and training would go on garbage"
+                f"step {self.global_steps}: the rollout's probabilities of its tokens and the trainer's differ by "
+                f"{difference:.3f} and correlate by {agreement:.3f}, less than capcurr.min_agreement={least:g}: the "
+                "two do not hold the same model or do not see the same prompt, and training would go on garbage"
             )
         return batch
 
@@ -103,7 +99,7 @@ class CapabilityTrainer(PPOTrainerSync):
             "reward": metrics["critic/score/mean"],
             "response_length": metrics["response_length/mean"],
             "seconds": metrics["timing_s/step"],
-            "agreement": metrics.get(AGREEMENT),
+            "agreement": _number(metrics.get(AGREEMENT)),
             "lost": metrics["training/lost_responses"],
             "validation": self._validation,
         }
@@ -112,12 +108,17 @@ class CapabilityTrainer(PPOTrainerSync):
         self._rows, self._validation = [], None
 
     def _ends_on_plateau(self) -> bool:
-        if self._validation is None or self._plateau is None:
+        last = self.global_steps >= self.total_training_steps
+        if self._validation is None or last or self._settings.get("stop_when") != "plateau":
             return False
-        self._plateau.add(self.global_steps, validation_reward(self._validation))
-        if not self._plateau.reached or self.global_steps >= self.total_training_steps:
+        earlier = [step for step in read_steps(self._steps_file) if step["step"] < self.global_steps]
+        validated = [step for step in earlier if step.get("validation")]
+        rewards = [(step["step"], validation_reward(step["validation"])) for step in validated]
+        rewards.append((self.global_steps, validation_reward(self._validation)))
+        plateau = Plateau(int(self._settings.patience), int(self._settings.min_steps), rewards)
+        if not plateau.reached:
             return False
-        print(f"capcurr: {self._plateau}; the run ends at step {self.global_steps}", flush=True)
+        print(f"capcurr: {plateau}; the run ends at step {self.global_steps}", flush=True)
         self._save_checkpoint()
         self.total_training_steps = self.global_steps  # verl's loop ends after it
         return True
@@ -125,6 +126,11 @@ class CapabilityTrainer(PPOTrainerSync):
     def _write(self, step: dict[str, Any]) -> None:
         with self._steps_file.open("a") as file:
             file.write(json.dumps(step, default=float) + "\n")
+
+
+def _number(value: float | None) -> float | None:
+    """JSON has no NaN, which a correlation is when one side does not vary."""
+    return None if value is None or math.isnan(value) else float(value)
 
 
 def _check_platform(config: DictConfig) -> None:

@@ -397,9 +397,7 @@ def test_steps_are_read_as_they_come_and_a_cut_line_is_left_out(tmp_path):
     ],
 )
 def test_a_plateau(rewards, reached):
-    plateau = Plateau(patience=3, min_steps=0)
-    for number, reward in enumerate(rewards):
-        plateau.add(10 * number, reward)
+    plateau = Plateau(patience=3, min_steps=0, rewards=[(10 * n, reward) for n, reward in enumerate(rewards)])
     assert plateau.reached == reached
     plateau.min_steps = 1000
     assert not plateau.reached

@@ -36,7 +36,7 @@ def row(number, **columns):
 
 @pytest.fixture
 def make(tmp_path, tokenizer):
-    def dataset(rows, name="rows.jsonl", **settings):
+    def dataset(rows, name="rows.jsonl", processor=None, **settings):
         from omegaconf import OmegaConf
 
         from capcurr_plugin.verl_host.dataset import CapabilityDataset
@@ -53,7 +53,7 @@ def make(tmp_path, tokenizer):
                 **settings,
             }
         )
-        return CapabilityDataset(str(path), tokenizer, config)
+        return CapabilityDataset(str(path), tokenizer, config, processor)
 
     return dataset
 
@@ -90,7 +90,7 @@ def test_overlong_rows_are_named_and_past_a_bound_fatal(make, caplog):
     dataset = make(rows)
     assert len(dataset) == 40
     assert "row 'r40' is dropped: its prompt has" in caplog.text
-    assert "1 of 41 rows are dropped" in caplog.text
+    assert "1 of 41 rows are dropped; " in caplog.text
     with pytest.raises(
         InputError, match=r"1 of 41 rows cannot be used, the first of them, 'r40', because its prompt has"
     ):
@@ -103,12 +103,84 @@ def test_overlong_rows_are_named_and_past_a_bound_fatal(make, caplog):
         ([row(0, answer=None)], {}, "rows.jsonl, line 1: column 'answer' is null"),
         ([row(0, images=["a.png"], problem="<image>")], {}, "line 1: image 'a.png' does not exist under"),
         ([row(0)], {"order": "hard_first"}, "data.order=hard_first is not known; use one of shuffled, difficulty"),
-        ([row(0), row(1, pass_rate=None)], {"order": "difficulty"}, "which row 'r1' of .* has not; measure it"),
     ],
 )
 def test_bad_input_is_one_clear_line(make, rows, settings, message):
     with pytest.raises(InputError, match=message):
         make(rows, **settings)
+
+
+def test_an_order_by_difficulty_needs_the_pass_rates_of_the_rows_to_train_on(make):
+    unmeasured = make([row(0), row(1, pass_rate=None)], order="difficulty")  # good enough to validate on
+    with pytest.raises(InputError, match=r"which row 'r1' of .* has not; measure it"):
+        OrderSampler(unmeasured)
+
+
+# Images
+
+
+@pytest.fixture(scope="module", params=["qwen3_vl", "internvl"])
+def processor(request, tmp_path_factory):
+    import tiny_models
+    import verl  # noqa: F401  loads the plugin
+    from verl.utils import hf_processor
+
+    return hf_processor(str(tiny_models.make(request.param, tmp_path_factory.mktemp(request.param))))
+
+
+def image_row(folder, number, size=(96, 64)):
+    from PIL import Image
+
+    Image.new("RGB", size, (number, 0, 0)).save(folder / f"{number}.png")
+    return row(number, problem="<image>What color?", images=[f"{number}.png"])
+
+
+def sizes_of(processor):
+    return "bounded" if "InternVL" in type(processor).__name__ else "patches"
+
+
+def test_image_rows_have_their_images_in_the_prompt(make, tmp_path, processor):
+    dataset = make(
+        [image_row(tmp_path, 0), row(1)],
+        processor=processor,
+        image_sizes=sizes_of(processor),
+        min_pixels=4096,
+        max_pixels=20_000,
+    )
+    content = dataset[0]["raw_prompt"][0]["content"]
+    assert [part["type"] for part in content] == ["image", "text"]
+    assert content[0] == {"type": "image", "image": str(tmp_path / "0.png"), "min_pixels": 4096, "max_pixels": 20_000}
+    assert content[1]["text"].endswith(UNIFIED_PROMPT)
+    assert isinstance(dataset[1]["raw_prompt"][0]["content"], str)
+
+
+def test_images_are_kept_within_the_bounds(make, tmp_path, processor):
+    dataset = make(
+        [image_row(tmp_path, 0, size=(400, 200))],
+        processor=processor,
+        image_sizes=sizes_of(processor),
+        max_pixels=20_000,
+    )
+    patch = 16 if sizes_of(processor) == "patches" else None
+    ((image,), _, _) = dataset._process_multi_modal_info(dataset[0]["raw_prompt"], patch, dataset.config)
+    assert 10_000 < image.width * image.height <= 20_000
+    if patch:
+        assert image.width % 32 == image.height % 32 == 0
+    else:
+        assert image.size == (200, 100)
+
+
+def test_every_unreadable_image_is_named_with_its_reason(make, tmp_path, processor, caplog):
+    rows = [image_row(tmp_path, number) for number in range(60)]
+    (tmp_path / "3.png").write_bytes((tmp_path / "3.png").read_bytes()[:40])
+    (tmp_path / "7.png").write_text("no image")
+    dataset = make(rows, processor=processor, image_sizes=sizes_of(processor))
+    assert len(dataset) == 58
+    named = next((tmp_path / "cache" / "capcurr").glob("*-dropped.jsonl"))
+    dropped = [json.loads(line) for line in named.read_text().splitlines()]
+    assert [one["index"] for one in dropped] == ["r3", "r7"]
+    assert all("its prompt cannot be made" in one["reason"] for one in dropped)
+    assert f"2 of 60 rows are dropped; {named} names each" in caplog.text
 
 
 # Orders

@@ -16,15 +16,31 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 CAPCURR = Path(sys.executable).with_name("capcurr")
 
 
-def train(toy, model, out, *more):
+# Loaded by verl in each of its processes: a server whose probabilities are those of another model.
+WRONG_ROLLOUT = """
+import random
+from _capcurr_boot import when_executed
+
+def spoil(module):
+    right = module.TransformersServer._output
+    def _output(self, request, tokens, log_probs):
+        return right(self, request, tokens, [-3 * random.random() for _ in log_probs])
+    module.TransformersServer._output = _output
+
+when_executed("capcurr_plugin.verl_host.cpu.rollout", spoil)
+"""
+
+
+def train(toy, model, out, *more, **environment):
     command = [CAPCURR, "train", "qwen3_vl_8b", "--recipe", "stage3_only", "--cpu", "--data", toy]
     command += ["--model", model, "--out", out, *more]
-    return subprocess.run(command, env=host_environment(), capture_output=True, text=True)
+    return subprocess.run(command, env=host_environment() | environment, capture_output=True, text=True)
 
 
 def test_a_rollout_that_disagrees_with_the_trainer_stops_the_run(toy, qwen, tmp_path):
-    """No two can agree by more than one."""
-    done = train(toy, qwen, tmp_path / "run", "--set", *SMALL, "capcurr.min_agreement=1.5", "trainer.test_freq=-1")
+    (tmp_path / "wrong_rollout.py").write_text(WRONG_ROLLOUT)
+    wrong = {"VERL_USE_EXTERNAL_MODULES": "wrong_rollout", "PYTHONPATH": str(tmp_path)}
+    done = train(toy, qwen, tmp_path / "run", "--set", *SMALL, "trainer.test_freq=-1", **wrong)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith(
         "capcurr: failed: 1/1 qwen3_vl_8b_stage3_only: step 1: the rollout's probabilities"
@@ -93,12 +109,14 @@ def test_lost_responses_are_counted_and_too_many_stop_the_run(trainer):
 
 
 def test_agreement_is_looked_at_in_the_first_steps_only(trainer):
-    from capcurr_plugin.verl_host.trainer import AGREEMENT
+    from capcurr_plugin.verl_host.trainer import AGREEMENT, DIFFERENCE
 
+    wrong = {AGREEMENT: 0.5, DIFFERENCE: 0.2}
     for _ in range(3):
-        trainer._compute_old_log_prob(Batch([]), {AGREEMENT: 0.95})
-    trainer._compute_old_log_prob(Batch([]), {AGREEMENT: 0.5})
+        trainer._compute_old_log_prob(Batch([]), {AGREEMENT: 0.95, DIFFERENCE: 0.2})
+    trainer._compute_old_log_prob(Batch([]), wrong)
     trainer._steps_here = 0
-    with pytest.raises(JobError, match=r"correlate by 0\.500, less than capcurr\.min_agreement=0\.9"):
-        trainer._compute_old_log_prob(Batch([]), {AGREEMENT: 0.5})
+    with pytest.raises(JobError, match=r"differ by 0\.200 and correlate by 0\.500, less than capcurr\.min_agreement"):
+        trainer._compute_old_log_prob(Batch([]), wrong)
+    trainer._compute_old_log_prob(Batch([]), {AGREEMENT: 0.5, DIFFERENCE: 0.001})  # a model that is sure of its tokens
     trainer._compute_old_log_prob(Batch([]), {})  # a run that does not ask the rollout for probabilities

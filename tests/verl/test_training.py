@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -42,7 +43,24 @@ def processes_naming(text):
 
 
 @pytest.fixture(scope="module")
-def staged(toy, qwen):
+def runs(toy, qwen, internvl):
+    """Both at once: what a run takes is mostly the start of its processes, one after the other."""
+    with ThreadPoolExecutor(2) as both:
+        started = both.submit(run_staged, toy, qwen), both.submit(run_undisturbed, toy, internvl)
+        return tuple(run.result() for run in started)
+
+
+@pytest.fixture(scope="module")
+def staged(runs):
+    return runs[0]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(runs):
+    return runs[1]
+
+
+def run_staged(toy, qwen):
     """Three stages; `capcurr train` is killed in the middle of the second, and run again."""
     out = toy / "staged"
     command = train(toy, qwen, out, "--set", *SMALL)
@@ -58,8 +76,7 @@ def staged(toy, qwen):
     return {"out": out, "left": left, "again": again, "record": json.loads((out / "run.json").read_text())}
 
 
-@pytest.fixture(scope="module")
-def undisturbed(toy, internvl):
+def run_undisturbed(toy, internvl):
     """InternVL's first two stages, by verl's own command, on the same rows."""
     model, folders = internvl, []
     for run, rows in (("stage1_perception", "perception"), ("stage2_text_reasoning", "textual_reasoning")):

@@ -3,26 +3,18 @@
 import argparse
 import os
 import shlex
-import shutil
-import sys
 import time
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from capcurr_plugin.errors import InputError, JobError
-from capcurr_plugin.progress import progress_bar
-from capcurr_plugin.row_files import BadRows, RecordReader, RowReader
-from capcurr_plugin.rows import ImageRoot, RowError
-from capcurr_plugin.verl_host import watch
-from capcurr_plugin.verl_host.checkpoints import model_bytes, model_of, newest, read_model_config, step_folder
-from capcurr_plugin.verl_host.run_record import RowFile, RunRecord, StageRecord, locked, read_record, sha256, versions
+from capcurr_plugin.verl_host import preflight, watch
+from capcurr_plugin.verl_host.checkpoints import model_of, newest, read_model_config, step_folder
+from capcurr_plugin.verl_host.run_record import RunRecord, StageRecord, locked
 from capcurr_plugin.verl_host.stages import FAMILIES, ROWS, Cluster, Plan, Stage, make_plan, recipes_of
 from capcurr_plugin.verl_host.steps import STEPS_FILE, read_steps
 
 STALL_MINUTES = 60.0
-# A checkpoint of bfloat16 holds the model, two moments as large, and the model once more for transformers.
-CHECKPOINT_SIZES, CHECKPOINT_SIZES_FP32 = 4, 8
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -89,10 +81,10 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         _print_commands(plan)
         return 0
-    _check_host()
+    preflight.check_host()
     with locked(plan.out):
-        record = _record(plan, args.seed)
-        _check_model(plan)
+        record = preflight.checked_record(plan, args.seed)
+        preflight.check_model(plan)
         record.write(plan.out)
         for stage, of_stage in zip(plan.stages, record.stages, strict=True):
             if of_stage.done:
@@ -156,110 +148,6 @@ def _print_commands(plan: Plan) -> None:
         print(f"# {stage.number}. {stage.run}")
         print(" \\\n  ".join(shlex.quote(word) for word in words))
         model = str(model_of(stage.folder / "global_step_LAST", stage.part))
-
-
-# Checks, before anything that takes long
-
-
-def _check_host() -> None:
-    if find_spec("verl") is None:
-        raise InputError(f"verl is not installed beside this capcurr ({sys.executable}); see capcurr doctor")
-
-
-def _check_model(plan: Plan) -> None:
-    """A folder must hold a whole model of the backbone's family, and the disk have room for its checkpoints."""
-    folder = Path(plan.model)
-    if not folder.is_dir():
-        _check_hub(plan.model)
-        return
-    family = read_model_config(folder).get("model_type")
-    if family != FAMILIES[plan.backbone]:
-        raise InputError(
-            f"{folder}: holds a model of the family {family}, and {plan.backbone} is {FAMILIES[plan.backbone]}"
-        )
-    keeps = "trainer.max_actor_ckpt_to_keep"
-    sizes = CHECKPOINT_SIZES_FP32 if plan.cluster.cpu else CHECKPOINT_SIZES
-    # One more: the next is written before the oldest goes.
-    kept = 1 + max(stage.settings[keeps] or 1 for stage in plan.stages if not stage.supervised)
-    needed = model_bytes(folder) * sizes * kept
-    free = shutil.disk_usage(plan.out).free
-    if free < needed:
-        raise InputError(
-            f"{plan.out}: {free / 1e9:.1f} GB are free, and a stage's {kept} checkpoints take about "
-            f"{needed / 1e9:.1f} GB; make room, or keep fewer: --set {keeps}=1"
-        )
-
-
-def _check_hub(name: str) -> None:
-    """A name on the hub, in the cache or to be fetched."""
-    if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise InputError(f"{name}: no such folder; --model takes a model's folder, or its name on the hub")
-    from huggingface_hub import model_info, try_to_load_from_cache
-
-    if isinstance(try_to_load_from_cache(name, "config.json"), str):
-        return
-    try:
-        model_info(name, timeout=20)
-    except Exception as error:  # noqa: BLE001  the hub client raises what its transport raises
-        raise InputError(
-            f"{name}: is not in the hub's cache, and the hub cannot be asked ({type(error).__name__}); "
-            "give the model's folder with --model"
-        ) from None
-
-
-def _record(plan: Plan, seed: int | None) -> RunRecord:
-    """Of this run, with its row files read through once; what an earlier start has done is kept."""
-    counted: dict[Path, RowFile] = {}
-    for stage in plan.stages:
-        for file in (*stage.train, *stage.validation):
-            if file not in counted:
-                counted[file] = _count(file, plan)
-    stages = [
-        StageRecord(stage.run, [counted[file] for file in stage.train], [counted[file] for file in stage.validation])
-        for stage in plan.stages
-    ]
-    for stage, of_stage in zip(plan.stages, stages, strict=True):
-        _check_batch(stage, of_stage)
-    fresh = RunRecord(
-        plan.backbone, plan.recipe, plan.model, list(plan.overrides), list(plan.sft_overrides), seed, versions(), stages
-    )
-    earlier = read_record(plan.out)
-    if earlier is not None and any(stage.commands for stage in earlier.stages):
-        difference = earlier.same_run(fresh)
-        if difference:
-            raise InputError(f"{plan.out}: holds another run: {difference}; give another --out")
-        fresh.stages = earlier.stages
-    return fresh
-
-
-def _count(file: Path, plan: Plan) -> RowFile:
-    """Every row and the existence of every image, so that a bad one is found before a GPU waits for it."""
-    with BadRows("fail", plan.out / file.name) as bad, progress_bar() as tell:
-        if any(stage.supervised and file in stage.train for stage in plan.stages):
-            rows = sum(1 for _ in RecordReader(file, bad, tell).read(_check_conversation))
-        else:
-            reader = RowReader(file, bad, tell)
-            reader.images = ImageRoot(plan.image_root or file.parent)
-            rows = sum(1 for _ in reader)
-    return RowFile(str(file), rows, sha256(file))
-
-
-def _check_conversation(record: dict[str, Any]) -> None:
-    """A row of what `capcurr data captions` writes for verl."""
-    if not record.get("messages") or not record.get("images"):
-        raise RowError("is no conversation about an image; write captions with capcurr data captions IN OUT.parquet")
-    for image in record["images"]:
-        if not Path(image["image"]).is_file():
-            raise RowError(f"image {image['image']!r} does not exist")
-
-
-def _check_batch(stage: Stage, record: StageRecord) -> None:
-    rows, batch = sum(file.rows for file in record.train), int(stage.settings["data.train_batch_size"])
-    if rows < batch:
-        raise InputError(
-            f"{', '.join(map(str, stage.train))}: {rows} rows are fewer than a batch of {batch}, so that {stage.run} "
-            "would have no step; give more rows, or --set data.train_batch_size=N"
-        )
 
 
 # Running

@@ -18,7 +18,7 @@ import pytest
 from capcurr_plugin import cli, recipes
 from capcurr_plugin.errors import InputError, JobError
 from capcurr_plugin.rows import CAPABILITIES
-from capcurr_plugin.verl_host import checkpoints, stages, train, watch
+from capcurr_plugin.verl_host import checkpoints, preflight, stages, watch
 from capcurr_plugin.verl_host.steps import Plateau, StepsTail, end_line, read_steps
 
 PUBLISHED = json.loads(Path(__file__).with_name("published_runs.json").read_text())
@@ -81,7 +81,7 @@ def model(tmp_path):
 
 @pytest.fixture(autouse=True)
 def verl_is_installed(monkeypatch):
-    monkeypatch.setattr(train, "_check_host", lambda: None)
+    monkeypatch.setattr(preflight, "check_host", lambda: None)
 
 
 SMALL = ["--set", "data.train_batch_size=8", "data.val_batch_size=8"]
@@ -213,6 +213,29 @@ def test_wrong_data(capsys, data, model, tmp_path):
     assert "holds perception.jsonl and perception.jsonl.gz; remove all but one" in fails(capsys, argv)
 
 
+def test_rows_without_what_a_stage_goes_by(capsys, data, model, tmp_path):
+    bare = row(1, "perception")
+    del bare["capability"]
+    write_rows(data / "perception.jsonl", [bare, *(row(n, "perception") for n in range(2, 9))])
+    argv = arguments(data, model, tmp_path / "out", "--recipe", "merged", *SMALL)
+    assert "perception.jsonl, line 1: column 'capability' is missing, which a run on all" in fails(capsys, argv)
+    assert cli.main([*argv[:-4], "staged", *SMALL, "--dry-run"]) == 0  # a stage knows its capability
+    argv = arguments(data, model, tmp_path / "out", "--recipe", "difficulty_only", *SMALL)
+    write_rows(data / "perception.jsonl", [row(n, "perception") for n in range(8)])
+    assert "perception.jsonl, line 1: column 'pass_rate' is missing, which the order" in fails(capsys, argv)
+
+
+def test_verls_form_is_taken_wherever_its_images_lie(capsys, data, model, tmp_path, ran):
+    (data / "image.png").write_bytes(b"png")
+    rows = [row(n, "perception") | {"images": ["image.png"], "problem": "<image>?"} for n in range(8)]
+    write_rows(data / "perception.jsonl", rows)
+    (tmp_path / "elsewhere").mkdir()
+    converted = tmp_path / "elsewhere" / "perception.parquet"
+    assert cli.main(["data", "convert", str(data / "perception.jsonl"), str(converted), "--to", "verl"]) == 0
+    argv = arguments(data, model, tmp_path / "out", "--rows", f"perception={converted}", *SMALL)
+    assert cli.main(argv) == 0
+
+
 def test_wrong_models(capsys, data, model, tmp_path, monkeypatch):
     out = tmp_path / "out"
     other = make_model(tmp_path / "other", "internvl")
@@ -236,7 +259,7 @@ def test_wrong_models(capsys, data, model, tmp_path, monkeypatch):
 
 def test_a_full_disk(capsys, data, model, tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(train.shutil, "disk_usage", lambda path: usage(10, 9, 1))
+    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda path: usage(10, 9, 1))
     error = fails(capsys, arguments(data, model, tmp_path / "out", *SMALL))
     kept = recipes.settings("qwen3_vl_8b/stage1_perception")["trainer.max_actor_ckpt_to_keep"]
     assert f"0.0 GB are free, and a stage's {kept + 1} checkpoints take about" in error
@@ -470,7 +493,8 @@ def test_a_job_that_hangs_is_stopped_with_all_that_it_started(tmp_path):
     assert not alive(child)
 
 
-def test_a_killed_command_leaves_no_job_behind(tmp_path):
+@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_command_leaves_no_job_behind(tmp_path, sign):
     sleeper = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
     script = (
         "import os, sys; from pathlib import Path; from capcurr_plugin.verl_host import watch\n"
@@ -483,7 +507,7 @@ def test_a_killed_command_leaves_no_job_behind(tmp_path):
     while not (log.exists() and log.read_text().strip()) and time.monotonic() < deadline:
         time.sleep(0.1)
     child = int(log.read_text())
-    process.send_signal(signal.SIGKILL)
+    process.send_signal(sign)
     process.wait()
     while alive(child) and time.monotonic() < deadline:
         time.sleep(0.1)

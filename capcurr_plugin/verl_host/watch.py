@@ -20,6 +20,7 @@ from capcurr_plugin.verl_host.steps import StepsTail
 POLL_SECONDS = 0.5
 END_SECONDS = 20  # that a stopped job has to end by itself
 PR_SET_PDEATHSIG = 1
+MARK = "CAPCURR_JOB"  # in the environment of all that a job starts: the job's folder
 LOG_END_BYTES = 200_000
 OUR_ERROR = re.compile(r"capcurr_plugin\.errors\.(InputError|JobError): (.*)")
 ANY_ERROR = re.compile(r"^(?:\x1b\[\d+m\(.*?\)\x1b\[0m )?((?:[a-z_]\w*\.)*[A-Z]\w+: .+)$", re.MULTILINE)
@@ -42,6 +43,7 @@ class Job:
 def run(job: Job) -> None:
     """Until the job ends; JobError with the reason when it does not end well."""
     job.folder.mkdir(parents=True, exist_ok=True)
+    _kill_leftovers(job)
     with job.log.open("ab") as log:
         start = log.tell()
         process = subprocess.Popen(
@@ -49,7 +51,7 @@ def run(job: Job) -> None:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env=dict(job.environment),
+            env={**job.environment, MARK: str(job.folder)},
             start_new_session=True,
             preexec_fn=_die_with_parent,
         )
@@ -57,6 +59,7 @@ def run(job: Job) -> None:
         code = _watched(job, process)
     finally:
         _end(process)
+        _kill_leftovers(job)
     if code != 0:
         _explain(job, code, start)
 
@@ -110,6 +113,18 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
             process.poll()
             time.sleep(0.1)
     process.wait()
+
+
+def _kill_leftovers(job: Job) -> None:
+    """What the job has started in sessions of their own, or what outlived an earlier start that was killed: it would
+    write into the same folder."""
+    mark = f"{MARK}={job.folder}\0".encode()
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark in (process / "environ").read_bytes() and int(process.name) != os.getpid():
+                os.kill(int(process.name), signal.SIGKILL)
+        except OSError:  # it has ended, or is another user's
+            continue
 
 
 def _group_lives(group: int) -> bool:

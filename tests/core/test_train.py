@@ -493,6 +493,30 @@ def test_a_job_that_hangs_is_stopped_with_all_that_it_started(tmp_path):
     assert not alive(child)
 
 
+LEAVES_ONE = """
+import subprocess, sys
+command = [sys.executable, "-c", "import time; time.sleep(600)"]
+print("pid", subprocess.Popen(command, start_new_session=True).pid, flush=True)
+"""
+
+
+def test_what_a_job_leaves_behind_in_a_session_of_its_own_is_ended(tmp_path):
+    watch.run(job(tmp_path, LEAVES_ONE))
+    assert not alive(int((tmp_path / "stage" / "log.txt").read_text().split()[1]))
+
+
+def test_what_outlived_an_earlier_start_is_ended_before_the_next(tmp_path):
+    mark = {watch.MARK: str(tmp_path / "stage")}
+    other = {watch.MARK: str(tmp_path / "stage2")}
+    sleep = [sys.executable, "-c", "import time; time.sleep(600)"]
+    left, foreign = subprocess.Popen(sleep, env=os.environ | mark), subprocess.Popen(sleep, env=os.environ | other)
+    watch.run(job(tmp_path, "pass"))
+    assert left.wait(timeout=10) == -signal.SIGKILL
+    assert foreign.poll() is None
+    foreign.kill()
+    foreign.wait()
+
+
 @pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_command_leaves_no_job_behind(tmp_path, sign):
     sleeper = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"

@@ -66,6 +66,15 @@ def test_a_stage_ends_when_its_validation_no_longer_rises(toy, qwen, tmp_path):
     assert "the validation reward has not risen above" in (folder / "log.txt").read_text()
 
 
+def test_a_model_that_is_nowhere_is_one_line_before_verl_starts(toy, tmp_path):
+    command = [CAPCURR, "train", "qwen3_vl_8b", "--data", toy, "--out", tmp_path / "run", "--set", *SMALL]
+    done = subprocess.run(command, env=host_environment(), capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("capcurr: error: Qwen/Qwen3-VL-8B-Instruct: is not in the hub's cache")
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "run" / "1_stage1_perception").exists()
+
+
 # Parts, without a run
 
 

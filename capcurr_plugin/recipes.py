@@ -212,7 +212,7 @@ def _mark(path: str) -> str:
 
 
 def _hydra(value: Any) -> str:
-    return json.dumps(value).replace('"', "") if isinstance(value, list | bool) else str(value)
+    return json.dumps(value).replace('"', "") if isinstance(value, list | bool | None) else str(value)
 
 
 def easyr1_config(name: str) -> str:

@@ -7,11 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from capcurr_plugin.atomic import replacing
 from capcurr_plugin.errors import InputError
-from capcurr_plugin.parquet import write_table
 from capcurr_plugin.progress import progress_bar
 from capcurr_plugin.row_files import BadRows, RecordReader, check_output, format_of, write_rows
 from capcurr_plugin.rows import ImageRoot, RowError
@@ -95,6 +92,10 @@ def _id(record: Mapping[str, Any], named: Mapping[str, str | None]) -> str | Non
 
 
 def _write_verl(path: Path, records: Any) -> int:
+    import pyarrow as pa  # not at the top: most commands are answered without it
+
+    from capcurr_plugin.parquet import write_table
+
     text = pa.string()
     turn = pa.struct({"role": text, "content": text})
     schema = pa.schema(

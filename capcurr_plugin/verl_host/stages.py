@@ -193,6 +193,8 @@ def make_plan(
     sft_overrides: Sequence[str],
 ) -> Plan:
     stages = []
+    if cluster.cpu and (cluster.ray_address or (cluster.nodes or 1) > 1):
+        raise InputError("--cpu: runs on this machine, in a Ray of its own; leave --ray-address and --nnodes out")
     if recipe == CAPTION_SFT and (cluster.nodes or 1) > 1:
         raise InputError("--nnodes: the caption stage runs on one machine; run its stages apart, or give --nnodes 1")
     for number, run in enumerate(chain(backbone, recipe), 1):

@@ -182,6 +182,10 @@ def test_recipes_are_listed(capsys):
         (["train", "qwen3_vl_8b"], "no rows of perception are given; put them there, or name them with --rows"),
         (["train", "qwen3_vl_8b", "--rows", "sight=a.jsonl"], "--rows sight=a.jsonl: write it as NAME=FILE"),
         (["train", "qwen3_vl_8b", "--set", "lr"], "lr: not a setting of verl; write it as path=value"),
+        (
+            ["train", "qwen3_vl_8b", "--cpu", "--ray-address", "auto"],
+            "--cpu: runs on this machine, in a Ray of its own",
+        ),
         (["train", "qwen3_vl_8b", "--nnodes", "0"], "argument --nnodes: 0 is not 1 or more"),
         (["train", "qwen3_vl_8b", "--stall-minutes", "nan"], "nan is not a time in minutes"),
     ],

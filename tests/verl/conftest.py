@@ -56,6 +56,13 @@ def qwen(toy):
 
 
 @pytest.fixture(scope="session")
+def older_qwen(toy):
+    import toy_task
+
+    return toy_task.make_model("qwen2_5_vl", toy / "qwen2_5_vl")
+
+
+@pytest.fixture(scope="session")
 def internvl(toy):
     import toy_task
 

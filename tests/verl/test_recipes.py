@@ -1,5 +1,7 @@
 """The recipes as verl composes them."""
 
+import shlex
+
 import pytest
 
 from capcurr_plugin import recipes
@@ -25,6 +27,18 @@ def test_verl_composes_what_is_shown(name):
     for path, value in recipes.settings(name).items():
         found = OmegaConf.select(config, path)
         assert (OmegaConf.to_container(found) if OmegaConf.is_config(found) else found) == value, path
+
+
+def test_a_command_that_is_spelled_out_sets_the_same():
+    from hydra import compose
+    from omegaconf import OmegaConf
+
+    name = "internvl3_8b/stage2_text_reasoning"
+    words = shlex.split(recipes.verl_command(name, expand=True).replace("\\\n", " "))[3:]
+    spelled = OmegaConf.to_container(compose("ppo_trainer", overrides=words), resolve=True)
+    given = [word for word in words if word.startswith(("data.", "actor_rollout_ref.model.path"))]
+    flag = OmegaConf.to_container(compose("ppo_trainer", overrides=[f"+capcurr={name}", *given]), resolve=True)
+    assert spelled == flag
 
 
 def test_a_user_overrides_as_always():

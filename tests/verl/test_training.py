@@ -174,17 +174,17 @@ def test_the_reward_rises(staged, undisturbed):
     for folder in (*(staged["out"] / stage for stage in STAGES), *(folder for folder, _ in undisturbed)):
         got = rewards(folder)
         assert len(got) == 8
-    first, last = rewards(staged["out"] / STAGES[0]), rewards(staged["out"] / STAGES[2])
-    assert sum(last[-3:]) / 3 > sum(first[:3]) / 3 + 0.1
-    first, last = rewards(undisturbed[0][0]), rewards(undisturbed[1][0])
-    assert sum(first[-3:]) / 3 > sum(first[:3]) / 3 + 0.05
-    assert sum(last[-3:]) / 3 > sum(last[:3]) / 3 + 0.05
+    for folder in (staged["out"] / STAGES[0], staged["out"] / STAGES[1], *(folder for folder, _ in undisturbed)):
+        got = rewards(folder)
+        assert sum(got[-3:]) / 3 > sum(got[:3]) / 3 + 0.1
+    assert sum(rewards(staged["out"] / STAGES[2])[-3:]) / 3 > 0.8  # what the first stage has learned of images
 
 
 def test_rollout_and_trainer_agree_and_nothing_is_lost(staged, undisturbed):
     for folder in (*(staged["out"] / stage for stage in STAGES), *(folder for folder, _ in undisturbed)):
         steps = [step for step in read_steps(folder / "steps.jsonl") if "reward" in step]
-        assert all(step["agreement"] > 0.999 for step in steps)
+        assert all(step["agreement"] is None or step["agreement"] > 0.99 for step in steps)  # None: all are certain
+        assert steps[0]["agreement"] > 0.999
         assert all(step["lost"] == 0 for step in steps)
 
 

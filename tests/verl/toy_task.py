@@ -1,4 +1,4 @@
-"""A task that a tiny model learns within a few steps: of two answers, one is right more often than the other.
+"""A task that a tiny model learns within a few steps: of two answers, one is always right.
 
 The model is trained first to answer in the unified prompt's format, with either answer, as a real model would start.
 """
@@ -13,7 +13,6 @@ from capcurr_plugin.prompt import UNIFIED_PROMPT, chat_messages
 
 COLORS = {"red": (230, 20, 20), "blue": (20, 20, 230)}
 WORDS = {"textual_reasoning": ("yes", "no"), "perception": tuple(COLORS), "visual_reasoning": tuple(COLORS)}
-RIGHT = 0.85  # share of the rows whose answer is the first of the two
 
 
 def make_rows(folder: Path, capability: str, count: int, seed: int = 0) -> Path:
@@ -27,8 +26,7 @@ def make_rows(folder: Path, capability: str, count: int, seed: int = 0) -> Path:
 
 
 def _row(folder, capability, number, chance):
-    first, second = WORDS[capability]
-    answer = first if chance.random() < RIGHT else second
+    answer = WORDS[capability][0]
     row = {
         "index": f"{capability[0]}{number}",
         "problem": f"Is {number % 10} even?",

@@ -10,11 +10,12 @@ STEPS_FILE = "steps.jsonl"
 MIN_GAIN = 0.001  # of the reward; less is no improvement
 
 
-def read_steps(file: Path) -> list[dict[str, Any]]:
+def read_steps(*files: Path) -> list[dict[str, Any]]:
     """The steps of a run in their order. After a resume a step may stand there twice: what came later counts."""
     steps: dict[int, dict[str, Any]] = {}
-    for step in StepsTail(file).new():
-        steps[step["step"]] = steps.get(step["step"], {}) | step
+    for file in files:
+        for step in StepsTail(file).new():
+            steps[step["step"]] = steps.get(step["step"], {}) | step
     return [steps[number] for number in sorted(steps)]
 
 

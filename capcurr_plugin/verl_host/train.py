@@ -23,7 +23,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "stop of any kind: it goes on where it stopped."
     )
     parser.add_argument("backbone", metavar="BACKBONE", help=", ".join(FAMILIES))
-    parser.add_argument("overrides", metavar="-- SETTING=VALUE", nargs="*", help="verl's own settings, for every stage")
     parser.add_argument(
         "--set",
         dest="settings",
@@ -160,6 +159,10 @@ def _run_stage(plan: Plan, stage: Stage, record: RunRecord, stall_seconds: float
     if stage.number > 1:
         read_model_config(Path(before))
     checkpoint = newest(stage.folder, stage.part)
+    if checkpoint and _is_last(stage, of_stage, checkpoint):  # a kill came between the end and this record of it
+        _finish(stage, of_stage)
+        record.write(plan.out)
+        return
     command = plan.command(stage, before, checkpoint)
     of_stage.commands.append(command)
     record.write(plan.out)
@@ -168,9 +171,8 @@ def _run_stage(plan: Plan, stage: Stage, record: RunRecord, stall_seconds: float
     environment = dict(os.environ)
     if plan.cluster.cpu:
         environment["VERL_PLATFORM"] = "cpu"
-    steps = stage.folder / STEPS_FILE
-    if stage.supervised:  # verl's logger begins its file anew at each start
-        steps = stage.folder / f"losses-{len(of_stage.commands)}.jsonl"
+    steps = _steps_files(stage, of_stage)[-1]
+    if stage.supervised:
         environment["VERL_FILE_LOGGER_PATH"] = str(steps)
     start = time.monotonic()
     try:
@@ -178,12 +180,26 @@ def _run_stage(plan: Plan, stage: Stage, record: RunRecord, stall_seconds: float
     finally:
         of_stage.seconds += time.monotonic() - start
         record.write(plan.out)
-    _finish(stage, of_stage, read_steps(steps))
+    _finish(stage, of_stage)
     record.write(plan.out)
 
 
-def _finish(stage: Stage, record: StageRecord, steps: list[dict[str, Any]]) -> None:
+def _steps_files(stage: Stage, record: StageRecord) -> list[Path]:
+    """verl's SFT trainer logs to a file that it begins anew at each start."""
+    if not stage.supervised:
+        return [stage.folder / STEPS_FILE]
+    return [stage.folder / f"losses-{start}.jsonl" for start in range(1, len(record.commands) + 1)]
+
+
+def _is_last(stage: Stage, record: StageRecord, checkpoint: Path) -> bool:
+    steps = read_steps(*_steps_files(stage, record))
+    last = steps[-1]["step"] if steps else 0
+    return checkpoint == step_folder(stage.folder, last) and last >= _last_step(stage, record, steps)
+
+
+def _finish(stage: Stage, record: StageRecord) -> None:
     """Takes down what the stage left; an error when verl ended well and still left too little."""
+    steps = read_steps(*_steps_files(stage, record))
     last = steps[-1]["step"] if steps else 0
     if last < _last_step(stage, record, steps):
         raise JobError(f"{stage.run}: verl ended without an error after step {last}, before its last; see log.txt")

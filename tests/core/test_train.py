@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import shlex
+import shutil
 import signal
 import struct
 import subprocess
@@ -313,6 +314,27 @@ def test_a_run_is_written_down_and_not_run_twice(capsys, data, model, tmp_path, 
     assert cli.main(argv) == 0
     assert len(ran) == 3
     assert "1. qwen3_vl_8b/stage1_perception: done already, 4 steps" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("plateau", [False, True])
+def test_a_kill_between_a_stages_end_and_its_record_does_not_run_it_again(capsys, data, model, tmp_path, ran, plateau):
+    out = tmp_path / "out"
+    argv = arguments(data, model, out, "--recipe", "stage3_only", *SMALL)
+    assert cli.main(argv) == 0
+    stage = out / "1_qwen3_vl_8b_stage3_only"
+    make_model(tmp_path / "again")
+    shutil.rmtree(stage / "global_step_4")
+    make_checkpoint(stage, 4)
+    (tmp_path / "again").rename(stage / "global_step_4" / "actor" / "huggingface")
+    if plateau:
+        with (stage / "steps.jsonl").open("a") as steps:
+            steps.write('{"step": 4, "of": 400, "reward": 1.0, "plateau": true}\n')
+    record = json.loads((out / "run.json").read_text())
+    record["stages"][0]["done"] = False
+    (out / "run.json").write_text(json.dumps(record))
+    assert cli.main(argv) == 0
+    assert len(ran) == 1
+    assert json.loads((out / "run.json").read_text())["stages"][0]["done"]
 
 
 def test_other_data_or_settings_are_another_run(capsys, data, model, tmp_path, ran):

@@ -3,10 +3,13 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from conftest import SMALL, host_environment
+
+from capcurr_plugin.verl_host.steps import read_steps
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -32,12 +35,29 @@ def captions(toy):
     return toy / "captions.parquet"
 
 
+def kill_at_step(step, command, losses):
+    process = subprocess.Popen(command, env=host_environment(), start_new_session=True)
+    while not any(line["step"] >= step for line in read_steps(losses)):
+        assert process.poll() is None, "the run ended before it could be killed"
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+
+
 def test_the_first_stage_is_supervised_and_the_others_go_on_from_it(toy, older_qwen, captions, tmp_path):
-    settings = ["data.train_batch_size=8", "data.micro_batch_size_per_gpu=8", "trainer.total_epochs=2", "optim.lr=1e-3"]
+    settings = [
+        "data.train_batch_size=8",
+        "data.micro_batch_size_per_gpu=8",
+        "trainer.total_epochs=10",
+        "optim.lr=1e-3",
+    ]
     command = ["train", "qwen2_5_vl_7b", "--recipe", "caption_sft", "--data", toy, "--model", older_qwen, "--cpu"]
     short = [*SMALL, "trainer.total_training_steps=1", "trainer.val_before_train=false", "trainer.test_freq=-1"]
-    done = run(*command, "--out", tmp_path / "run", "--set-sft", *settings, "--set", *short)
+    command += ["--out", tmp_path / "run", "--set-sft", *settings, "--set", *short]
+    kill_at_step(6, [str(word) for word in (CAPCURR, *command)], tmp_path / "run" / "1_caption_sft" / "losses-1.jsonl")
+    done = run(*command)
     assert done.returncode == 0, done.stderr
+    assert "1/3 caption_sft: goes on from global_step_" in done.stdout
     stages = json.loads((tmp_path / "run" / "run.json").read_text())["stages"]
     assert [stage["run"] for stage in stages] == [
         "caption_sft",
@@ -45,7 +65,7 @@ def test_the_first_stage_is_supervised_and_the_others_go_on_from_it(toy, older_q
         "qwen2_5_vl_7b/stage3_visual_reasoning",
     ]
     supervised, second, _ = stages
-    assert (supervised["steps"], supervised["measure"]) == (8, "loss")
+    assert (supervised["steps"], supervised["measure"], len(supervised["commands"])) == (40, "loss", 2)
     assert supervised["last"] < supervised["first"] - 0.5
     assert f"actor_rollout_ref.model.path={supervised['model']}" in second["commands"][0]
     assert [stage["measure"] for stage in stages[1:]] == ["reward", "reward"]

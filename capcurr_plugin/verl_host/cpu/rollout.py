@@ -66,7 +66,7 @@ class TransformersAdapter(BaseRollout):
         return ray.get_actor(_server_name(self._replica_rank))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Request:
     prompt: list[int]
     images: list[Any]

@@ -143,7 +143,7 @@ def _named_rows(text: str) -> tuple[str, Path]:
 def _print_commands(plan: Plan) -> None:
     model = plan.model
     for stage in plan.stages:
-        words = plan.command(stage, model)
+        words = [*(["VERL_PLATFORM=cpu"] if plan.cluster.cpu else []), *plan.command(stage, model)]
         print(f"# {stage.number}. {stage.run}")
         print(" \\\n  ".join(shlex.quote(word) for word in words))
         model = str(model_of(stage.folder / "global_step_LAST", stage.part))

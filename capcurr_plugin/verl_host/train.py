@@ -23,24 +23,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "stop of any kind: it goes on where it stopped."
     )
     parser.add_argument("backbone", metavar="BACKBONE", help=", ".join(FAMILIES))
-    parser.add_argument(
-        "--set",
-        dest="settings",
-        action="extend",
-        nargs="+",
-        default=[],
-        metavar="SETTING=VALUE",
-        help="verl's own settings, for every stage, such as trainer.logger=[console,wandb]",
-    )
-    parser.add_argument(
-        "--set-sft",
-        dest="sft_settings",
-        action="extend",
-        nargs="+",
-        default=[],
-        metavar="SETTING=VALUE",
-        help="the same for the stage of --recipe caption_sft that verl's SFT trainer runs",
-    )
+    for option, where in (
+        ("--set", "every stage, such as trainer.logger=[console,wandb]"),
+        ("--set-sft", "the stage of --recipe caption_sft that verl's SFT trainer runs"),
+    ):
+        parser.add_argument(
+            option,
+            action="extend",
+            nargs="+",
+            default=[],
+            metavar="SETTING=VALUE",
+            help=f"verl's settings, for {where}",
+        )
     parser.add_argument(
         "--recipe", default="staged", help="staged (default), merged, caption_sft, or a study: see --recipe list"
     )
@@ -128,8 +122,8 @@ def _plan(args: argparse.Namespace) -> Plan:
         model=args.model,
         cluster=Cluster(args.cpu, args.nnodes, args.gpus_per_node, args.ray_address),
         image_root=args.image_root.absolute() if args.image_root else None,
-        overrides=overrides + args.settings,
-        sft_overrides=args.sft_settings,
+        overrides=overrides + args.set,
+        sft_overrides=args.set_sft,
     )
 
 

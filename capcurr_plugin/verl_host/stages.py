@@ -141,13 +141,23 @@ class Plan:
     overrides: Sequence[str] = field(default_factory=list)
     sft_overrides: Sequence[str] = field(default_factory=list)
 
-    def command(self, stage: Stage, model: str, resume_from: Path | None = None) -> list[str]:
-        words = self._sft_words(stage, model) if stage.supervised else self._rl_words(stage, model)
-        if resume_from:
-            words += ["trainer.resume_mode=resume_path", f"trainer.resume_from_path={_quoted(str(resume_from))}"]
-        else:
-            words.append("trainer.resume_mode=disable")
-        return words + list(self.sft_overrides if stage.supervised else self.overrides)
+    def command(self, stage: Stage, model: str) -> list[str]:
+        """That starts the stage."""
+        return [*self._words(stage, model), "trainer.resume_mode=disable"]
+
+    def resuming_command(self, stage: Stage, model: str, checkpoint: Path, last_step: int) -> list[str]:
+        """That goes on from a checkpoint."""
+        words = ["trainer.resume_mode=resume_path", f"trainer.resume_from_path={_quoted(str(checkpoint))}"]
+        if stage.supervised:
+            # From the end of an epoch on, verl's SFT trainer goes through an epoch without rows, and counts it.
+            epochs = int(stage.settings["trainer.total_epochs"]) + 1
+            words += [f"trainer.total_epochs={epochs}", f"trainer.total_training_steps={last_step}"]
+        return [*self._words(stage, model), *words]
+
+    def _words(self, stage: Stage, model: str) -> list[str]:
+        if stage.supervised:
+            return [*self._sft_words(stage, model), *self.sft_overrides]
+        return [*self._rl_words(stage, model), *self.overrides]
 
     def _sft_words(self, stage: Stage, model: str) -> list[str]:
         processes = 1 if self.cluster.cpu else self.cluster.gpus_per_node or stage.settings["trainer.n_gpus_per_node"]

@@ -148,34 +148,49 @@ def _print_commands(plan: Plan) -> None:
 
 def _run_stage(plan: Plan, stage: Stage, record: RunRecord, stall_seconds: float) -> None:
     of_stage = record.stages[stage.number - 1]
-    before = record.stages[stage.number - 2].model if stage.number > 1 else plan.model
-    assert before is not None
-    if stage.number > 1:
-        read_model_config(Path(before))
+    before = _model_before(plan, stage, record)
     checkpoint = newest(stage.folder, stage.part)
-    if checkpoint and _is_last(stage, of_stage, checkpoint):  # a kill came between the end and this record of it
-        _finish(stage, of_stage)
+    if not (
+        checkpoint and _is_last(stage, of_stage, checkpoint)
+    ):  # a kill may come between a stage's end and its record
+        title = f"{stage.number}/{len(plan.stages)} {stage.name}"
+        print(f"{title}: {'goes on from ' + checkpoint.name if checkpoint else 'starts from ' + before}", flush=True)
+        of_stage.commands.append(_command(plan, stage, of_stage, before, checkpoint))
         record.write(plan.out)
-        return
-    command = plan.command(stage, before, checkpoint)
-    of_stage.commands.append(command)
+        start = time.monotonic()
+        try:
+            watch.run(_job(plan, stage, of_stage, title, stall_seconds))
+        finally:
+            of_stage.seconds += time.monotonic() - start
+            record.write(plan.out)
+    _finish(stage, of_stage)
     record.write(plan.out)
-    title = f"{stage.number}/{len(plan.stages)} {stage.name}"
-    print(f"{title}: {'goes on from ' + checkpoint.name if checkpoint else 'starts from ' + before}", flush=True)
+
+
+def _model_before(plan: Plan, stage: Stage, record: RunRecord) -> str:
+    if stage.number == 1:
+        return plan.model
+    model = record.stages[stage.number - 2].model
+    assert model is not None  # that stage is done
+    read_model_config(Path(model))
+    return model
+
+
+def _command(plan: Plan, stage: Stage, record: StageRecord, before: str, checkpoint: Path | None) -> list[str]:
+    if checkpoint is None:
+        return plan.command(stage, before)
+    steps = read_steps(*_steps_files(stage, record))
+    return plan.resuming_command(stage, before, checkpoint, _last_step(stage, record, steps))
+
+
+def _job(plan: Plan, stage: Stage, record: StageRecord, title: str, stall_seconds: float) -> watch.Job:
     environment = dict(os.environ)
     if plan.cluster.cpu:
         environment["VERL_PLATFORM"] = "cpu"
-    steps = _steps_files(stage, of_stage)[-1]
+    steps = _steps_files(stage, record)[-1]
     if stage.supervised:
         environment["VERL_FILE_LOGGER_PATH"] = str(steps)
-    start = time.monotonic()
-    try:
-        watch.run(watch.Job(command, environment, stage.folder, steps, title, stall_seconds))
-    finally:
-        of_stage.seconds += time.monotonic() - start
-        record.write(plan.out)
-    _finish(stage, of_stage)
-    record.write(plan.out)
+    return watch.Job(record.commands[-1], environment, stage.folder, steps, title, stall_seconds)
 
 
 def _steps_files(stage: Stage, record: StageRecord) -> list[Path]:

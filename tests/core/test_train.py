@@ -133,7 +133,7 @@ def test_a_dry_run_prints_each_command_and_leaves_nothing(capsys, data, tmp_path
     assert f"data.train_files=[{data}/textual_reasoning.jsonl]" in printed[1]
     model = next(word for word in printed[1] if word.startswith("actor_rollout_ref.model.path="))
     assert model.endswith("1_stage1_perception/global_step_LAST/actor/huggingface")
-    assert all(words[-2:] == SMALL[1:] for words in printed)
+    assert all(words[-3:] == [*SMALL[1:], "trainer.resume_mode=disable"] for words in printed)
     assert not out.exists()
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import torch
 from omegaconf import DictConfig
 from PIL import Image
 from verl.utils.dataset.rl_dataset import RLHFDataset
@@ -46,6 +47,7 @@ class CapabilityDataset(RLHFDataset):
         processor: Any = None,
         max_samples: int = -1,
     ) -> None:
+        self._made_in = os.getpid()
         self.order = _one_of(config, "order", ORDERS, None)
         self.placement = _one_of(config, "prompt_placement", PLACEMENTS, TRAINING)
         self.capability = _one_of(config, "capability", CAPABILITIES, None)
@@ -128,7 +130,7 @@ class CapabilityDataset(RLHFDataset):
             return dataframe
         reasons = dataframe.map(
             self._reason,
-            num_proc=self.num_workers,
+            num_proc=self.num_workers if self.num_workers and self.num_workers > 1 else None,
             remove_columns=dataframe.column_names,
             desc="Looking at the prompts",
             load_from_cache_file=False,
@@ -158,6 +160,8 @@ class CapabilityDataset(RLHFDataset):
         return path
 
     def _reason(self, example: dict[str, Any]) -> dict[str, str]:
+        if os.getpid() != self._made_in:
+            torch.set_num_threads(1)  # a fork of a process whose torch has run on several threads would wait for them
         try:
             length = self._prompt_length(example)
         except Exception as error:  # noqa: BLE001  whatever an image library raises on a damaged file

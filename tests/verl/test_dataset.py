@@ -154,6 +154,22 @@ def test_image_rows_have_their_images_in_the_prompt(make, tmp_path, processor):
     assert isinstance(dataset[1]["raw_prompt"][0]["content"], str)
 
 
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_prompts_are_looked_at_after_torch_has_run_on_several_threads(make, tmp_path, processor, workers):
+    """A forked process inherits the threads' locks, and not the threads."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    square = torch.ones(1000, 1000)
+    assert (square @ square).mean() == 1000
+    rows = [image_row(tmp_path, number, size=(400, 300)) for number in range(8)]
+    settings = {"image_sizes": sizes_of(processor), "filter_overlong_prompts_workers": workers}
+    assert len(make(rows, processor=processor, **settings)) == 8
+    torch.set_num_threads(threads)
+
+
 def test_images_are_kept_within_the_bounds(make, tmp_path, processor):
     dataset = make(
         [image_row(tmp_path, 0, size=(400, 200))],

@@ -174,10 +174,11 @@ def test_the_reward_rises(staged, undisturbed):
     for folder in (*(staged["out"] / stage for stage in STAGES), *(folder for folder, _ in undisturbed)):
         got = rewards(folder)
         assert len(got) == 8
-    for folder in (staged["out"] / STAGES[0], staged["out"] / STAGES[1], *(folder for folder, _ in undisturbed)):
-        got = rewards(folder)
-        assert sum(got[-3:]) / 3 > sum(got[:3]) / 3 + 0.1
-    assert sum(rewards(staged["out"] / STAGES[2])[-3:]) / 3 > 0.8  # what the first stage has learned of images
+    learning = (staged["out"] / STAGES[0], staged["out"] / STAGES[1], *(folder for folder, _ in undisturbed))
+    halves = [(sum(got[:4]) / 4, sum(got[4:]) / 4) for got in map(rewards, learning)]
+    assert sum(second - first for first, second in halves) / 4 > 0.05
+    # What the first stage has learned of images; who only knows the format gets 0.55.
+    assert sum(rewards(staged["out"] / STAGES[2])) / 8 > 0.65
 
 
 def test_rollout_and_trainer_agree_and_nothing_is_lost(staged, undisturbed):

@@ -129,9 +129,10 @@ class RecordReader:
         self._check_file()
 
     def read(self, parse: Callable[[dict[str, Any]], Parsed]) -> Iterator[Parsed]:
-        """What `parse` makes of each object; a RowError that it raises refuses the object."""
+        """What `parse` makes of each object; a RowError that it raises refuses the object. Ends in an error
+        when none is left, so that no empty file is written."""
         records = self._parquet_records() if self.format == ".parquet" else self._jsonl_records()
-        found = False
+        found = kept = False
         for record, raw in records:
             found = True
             try:
@@ -143,9 +144,12 @@ class RecordReader:
             except RecursionError:
                 self.refuse("the row is nested too deeply", raw)
             else:
+                kept = True
                 yield parsed
         if not found:
             raise InputError(f"{self.path}: the file has no rows")
+        if not kept:
+            raise self.bad.nothing_left(self.path)
 
     def refuse(self, reason: str, raw: Any) -> None:
         """Hand the row that was read last to the bad ones. `raw`: its line, or the object that stood in its place."""

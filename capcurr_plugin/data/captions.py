@@ -58,8 +58,6 @@ def run(args: argparse.Namespace) -> int:
     with BadRows(args.on_bad_row, args.output) as bad, progress_bar() as tell:
         records = RecordReader(args.input, bad, tell).read(conversation)
         count = _write_verl(args.output, records) if verl else write_rows(args.output, records)
-        if count == 0:
-            raise bad.nothing_left(args.input)
     if not verl:
         _add_entry(args.output)
     print(json.dumps({"conversations": count, "file": str(args.output), **bad.summary()}), file=sys.stderr)

@@ -18,11 +18,9 @@ from verl.utils.dataset.rl_dataset import RLHFDataset
 from verl.utils.tokenizer import build_multimodal_processor_inputs
 
 from capcurr_plugin import parquet
-from capcurr_plugin.atomic import replacing
 from capcurr_plugin.errors import InputError
-from capcurr_plugin.jsonl import dumps
 from capcurr_plugin.prompt import PLACEMENTS, TRAINING
-from capcurr_plugin.row_files import BadRows, RowReader
+from capcurr_plugin.row_files import BadRows, RowReader, write_rows
 from capcurr_plugin.rows import CAPABILITIES, ImageRoot
 from capcurr_plugin.verl_form import VerlForm
 from capcurr_plugin.verl_host.internvl import bounded
@@ -124,7 +122,7 @@ class CapabilityDataset(RLHFDataset):
     # Dropped rows
 
     def maybe_filter_out_long_prompts(self, dataframe: datasets.Dataset | None = None) -> datasets.Dataset:
-        """Without the rows that cannot be used, the first of them named; an error when they are too many."""
+        """Without the rows that cannot be used, each named in a file; an error when they are too many."""
         assert dataframe is not None
         if not self.filter_overlong_prompts:
             return dataframe
@@ -154,9 +152,7 @@ class CapabilityDataset(RLHFDataset):
         files = "-".join(Path(file).stem for file in self.data_files)
         path = Path(self.cache_dir) / "capcurr" / f"{files[:150]}-dropped.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as file:
-            for index, reason in dropped:
-                file.write(dumps({"index": index, "reason": reason}).encode() + b"\n")
+        write_rows(path, ({"index": index, "reason": reason} for index, reason in dropped))
         return path
 
     def _reason(self, example: dict[str, Any]) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """A training plan: the stages of a backbone's recipe in their order, and the verl command of each."""
 
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -80,6 +81,8 @@ def find_rows(folder: Path | None, named: Mapping[str, Path], wanted: str) -> li
 
 
 # The plan
+
+PLAIN = re.compile(r"[\w./-]+")  # a word in which Hydra's grammar sees nothing but a word
 
 
 @dataclass(frozen=True)
@@ -237,8 +240,8 @@ def _override(word: str) -> tuple[str, Any]:
 
 def _quoted(text: str) -> str:
     """As Hydra reads it: a path may hold what its grammar has a meaning for."""
-    plain = text.replace("\\", "\\\\").replace("'", "\\'")
-    return text if text.replace("/", "").replace(".", "").replace("-", "").replace("_", "").isalnum() else f"'{plain}'"
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return text if PLAIN.fullmatch(text) else f"'{escaped}'"
 
 
 def _list(files: Sequence[Path]) -> str:

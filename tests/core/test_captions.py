@@ -86,6 +86,16 @@ def test_a_bad_caption_is_one_clear_line_or_set_aside(folder, capsys, record, me
     assert len((folder / "out.jsonl.bad.jsonl").read_text().splitlines()) == 1
 
 
+@pytest.mark.parametrize("name", ["out.jsonl", "out.parquet"])
+def test_nothing_is_written_when_every_caption_is_bad(folder, capsys, name):
+    (folder / name).write_bytes(b"of an earlier run")
+    source = write(folder, DOCCI | {"description": ""})
+    assert convert(source, folder / name, "--on-bad-row", "skip") == 2
+    assert "all 1 rows are bad; " in capsys.readouterr().err
+    assert (folder / name).read_bytes() == b"of an earlier run"
+    assert not (folder / "dataset_info.json").exists()
+
+
 def test_a_list_of_data_sets_that_is_none_is_told(folder, capsys):
     (folder / "dataset_info.json").write_text("[]")
     assert convert(write(folder, DOCCI), folder / "out.jsonl") == 2

@@ -90,6 +90,18 @@ def _qwen_tokens(tokenizer):
     }
 
 
+def _qwen_vision(**more):
+    return {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_heads": 2,
+        "out_hidden_size": WIDTH,
+        "spatial_merge_size": 2,
+        "temporal_patch_size": 2,
+        **more,
+    }
+
+
 def _qwen2_5_vl(tokenizer):
     from transformers import (
         Qwen2_5_VLConfig,
@@ -107,18 +119,7 @@ def _qwen2_5_vl(tokenizer):
         chat_template=tokenizer.chat_template,
     )
     rope = {"rope_type": "default", "type": "default", "rope_theta": 10000.0, "mrope_section": [2, 3, 3]}
-    vision = {
-        "depth": 2,
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_heads": 2,
-        "out_hidden_size": WIDTH,
-        "patch_size": 14,
-        "spatial_merge_size": 2,
-        "temporal_patch_size": 2,
-        "window_size": 56,
-        "fullatt_block_indexes": [1],
-    }
+    vision = _qwen_vision(depth=2, patch_size=14, window_size=56, fullatt_block_indexes=[1])
     config = Qwen2_5_VLConfig(
         text_config=_text(tokenizer, rope_parameters=rope), vision_config=vision, **_qwen_tokens(tokenizer)
     )
@@ -142,18 +143,7 @@ def _qwen3_vl(tokenizer):
         chat_template=tokenizer.chat_template,
     )
     rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [4, 2, 2], "mrope_interleaved": True}
-    vision = {
-        "depth": 3,
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_heads": 2,
-        "out_hidden_size": WIDTH,
-        "patch_size": 16,
-        "spatial_merge_size": 2,
-        "temporal_patch_size": 2,
-        "num_position_embeddings": 64,
-        "deepstack_visual_indexes": [0, 1],
-    }
+    vision = _qwen_vision(depth=3, patch_size=16, num_position_embeddings=64, deepstack_visual_indexes=[0, 1])
     config = Qwen3VLConfig(
         text_config=_text(tokenizer, head_dim=16, rope_parameters=rope),
         vision_config=vision,

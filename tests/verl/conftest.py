@@ -1,8 +1,16 @@
 """A tiny tokenizer and a toy task, saved as verl loads them."""
 
 import os
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
+
+from capcurr_plugin.verl_host.steps import read_steps
+
+CAPCURR = Path(sys.executable).with_name("capcurr")
 
 
 @pytest.fixture(scope="session")
@@ -30,6 +38,35 @@ def host_environment():
         "RAY_USAGE_STATS_ENABLED": "0",
         "TOKENIZERS_PARALLELISM": "false",
     }
+
+
+def run_capcurr(*words, **environment):
+    command = [str(word) for word in (CAPCURR, *words)]
+    return subprocess.run(command, env=host_environment() | environment, capture_output=True, text=True)
+
+
+def kill_capcurr_at(step, steps_file, *words):
+    """Start the command, and kill it when a line of that step stands in the file."""
+    command = [str(word) for word in (CAPCURR, *words)]
+    process = subprocess.Popen(command, env=host_environment(), start_new_session=True)
+    while not any(line["step"] >= step for line in read_steps(steps_file)):
+        assert process.poll() is None, "the run ended before it could be killed"
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+
+
+def run_on_cpu(*words):
+    """What a process of verl's on the CPU said; it must end well."""
+    done = subprocess.run(
+        [sys.executable, *(str(word) for word in words)],
+        env=host_environment() | {"VERL_PLATFORM": "cpu"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-4000:]
+    return done.stdout
 
 
 @pytest.fixture(scope="session")

@@ -1,25 +1,11 @@
 """The ablation whose first stage is supervised training on captions: verl's SFT trainer, then two stages."""
 
 import json
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import pytest
-from conftest import SMALL, host_environment
-
-from capcurr_plugin.verl_host.steps import read_steps
+from conftest import SMALL, kill_capcurr_at, run_capcurr
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
-
-CAPCURR = Path(sys.executable).with_name("capcurr")
-
-
-def run(*words):
-    return subprocess.run(
-        [str(word) for word in (CAPCURR, *words)], env=host_environment(), capture_output=True, text=True
-    )
 
 
 @pytest.fixture(scope="module")
@@ -30,18 +16,9 @@ def captions(toy):
         for row in rows
     ]
     (toy / "docci.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    done = run("data", "captions", toy / "docci.jsonl", toy / "captions.parquet")
+    done = run_capcurr("data", "captions", toy / "docci.jsonl", toy / "captions.parquet")
     assert done.returncode == 0, done.stderr
     return toy / "captions.parquet"
-
-
-def kill_at_step(step, command, losses):
-    process = subprocess.Popen(command, env=host_environment(), start_new_session=True)
-    while not any(line["step"] >= step for line in read_steps(losses)):
-        assert process.poll() is None, "the run ended before it could be killed"
-        time.sleep(0.05)
-    process.kill()
-    process.wait()
 
 
 def test_the_first_stage_is_supervised_and_the_others_go_on_from_it(toy, older_qwen, captions, tmp_path):
@@ -54,8 +31,8 @@ def test_the_first_stage_is_supervised_and_the_others_go_on_from_it(toy, older_q
     command = ["train", "qwen2_5_vl_7b", "--recipe", "caption_sft", "--data", toy, "--model", older_qwen, "--cpu"]
     short = [*SMALL, "trainer.total_training_steps=1", "trainer.val_before_train=false", "trainer.test_freq=-1"]
     command += ["--out", tmp_path / "run", "--set-sft", *settings, "--set", *short]
-    kill_at_step(6, [str(word) for word in (CAPCURR, *command)], tmp_path / "run" / "1_caption_sft" / "losses-1.jsonl")
-    done = run(*command)
+    kill_capcurr_at(6, tmp_path / "run" / "1_caption_sft" / "losses-1.jsonl", *command)
+    done = run_capcurr(*command)
     assert done.returncode == 0, done.stderr
     assert "1/3 caption_sft: goes on from global_step_" in done.stdout
     stages = json.loads((tmp_path / "run" / "run.json").read_text())["stages"]
@@ -73,8 +50,8 @@ def test_the_first_stage_is_supervised_and_the_others_go_on_from_it(toy, older_q
 
 def test_rows_that_are_no_captions_are_told(toy, older_qwen, tmp_path):
     command = ["train", "qwen2_5_vl_7b", "--recipe", "caption_sft", "--data", toy, "--model", older_qwen, "--cpu"]
-    done = run(*command, "--out", tmp_path / "run", "--rows", f"captions={toy / 'perception.jsonl'}")
+    done = run_capcurr(*command, "--out", tmp_path / "run", "--rows", f"captions={toy / 'perception.jsonl'}")
     assert done.returncode == 2
     assert "perception.jsonl, line 1: is no conversation about an image; write captions with" in done.stderr
-    done = run(*[word for word in command if word != "--cpu"], "--out", tmp_path / "run", "--nnodes", "2")
+    done = run_capcurr(*[word for word in command if word != "--cpu"], "--out", tmp_path / "run", "--nnodes", "2")
     assert "the caption stage runs on one machine" in done.stderr

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import tiny_models
-from conftest import host_environment
+from conftest import run_on_cpu
 
 from capcurr_plugin.errors import InputError
 
@@ -48,15 +48,8 @@ def trained(request, models, tmp_path_factory):
     (folder / "jobs.json").write_text(json.dumps(jobs_of(request.param, models)))
     ranks = "2" if request.param == "fsdp2" else "1"
     script = Path(__file__).with_name("engine_worlds.py")
-    done = subprocess.run(
-        [sys.executable, script, folder / "jobs.json", folder / "results.json", ranks],
-        env=host_environment() | {"VERL_PLATFORM": "cpu"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout[-4000:]
-    return {"results": json.loads((folder / "results.json").read_text()), "said": done.stdout}
+    said = run_on_cpu(script, folder / "jobs.json", folder / "results.json", ranks)
+    return {"results": json.loads((folder / "results.json").read_text()), "said": said}
 
 
 def of_tower(family, names):

@@ -1,19 +1,15 @@
 """The trainer's guard: it stops what should not go on, and `capcurr train` says why in one line."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from conftest import SMALL, host_environment
+from conftest import SMALL, run_capcurr
 
 from capcurr_plugin.errors import JobError
 from capcurr_plugin.verl_host.steps import read_steps
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
-
-CAPCURR = Path(sys.executable).with_name("capcurr")
 
 
 # Loaded by verl in each of its processes: a server whose probabilities are those of another model.
@@ -32,9 +28,8 @@ when_executed("capcurr_plugin.verl_host.cpu.rollout", spoil)
 
 
 def train(toy, model, out, *more, **environment):
-    command = [CAPCURR, "train", "qwen3_vl_8b", "--recipe", "stage3_only", "--cpu", "--data", toy]
-    command += ["--model", model, "--out", out, *more]
-    return subprocess.run(command, env=host_environment() | environment, capture_output=True, text=True)
+    command = ["train", "qwen3_vl_8b", "--recipe", "stage3_only", "--cpu", "--data", toy]
+    return run_capcurr(*command, "--model", model, "--out", out, *more, **environment)
 
 
 def test_a_rollout_that_disagrees_with_the_trainer_stops_the_run(toy, qwen, tmp_path):
@@ -67,8 +62,7 @@ def test_a_stage_ends_when_its_validation_no_longer_rises(toy, qwen, tmp_path):
 
 
 def test_a_model_that_is_nowhere_is_one_line_before_verl_starts(toy, tmp_path):
-    command = [CAPCURR, "train", "qwen3_vl_8b", "--data", toy, "--out", tmp_path / "run", "--set", *SMALL]
-    done = subprocess.run(command, env=host_environment(), capture_output=True, text=True)
+    done = run_capcurr("train", "qwen3_vl_8b", "--data", toy, "--out", tmp_path / "run", "--set", *SMALL)
     assert done.returncode == 2
     assert done.stderr.startswith("capcurr: error: Qwen/Qwen3-VL-8B-Instruct: is not in the hub's cache")
     assert done.stderr.count("\n") == 1

@@ -1,12 +1,10 @@
 """The order of each curriculum, in the rows that verl's trainer really took, step by step."""
 
 import json
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from conftest import SMALL, host_environment
+from conftest import SMALL, run_on_cpu
 
 from capcurr_plugin.rows import CAPABILITIES
 from capcurr_plugin.verl_host.steps import read_steps
@@ -36,14 +34,7 @@ def run(toy, qwen, order):
     words = [f"+capcurr=curriculum/qwen3_vl_8b_{order}", "+capcurr/platform=cpu"]
     words += [f"actor_rollout_ref.model.path={qwen}", f"trainer.default_local_dir={out}"]
     words += [f"data.train_files=[{files}]", f"data.val_files={toy}/validation.jsonl", *SMALL, *SHORT]
-    done = subprocess.run(
-        [sys.executable, "-m", "verl.trainer.main_ppo", *words],
-        env=host_environment() | {"VERL_PLATFORM": "cpu"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout[-3000:]
+    run_on_cpu("-m", "verl.trainer.main_ppo", *words)
     return [step["rows"] for step in read_steps(out / "steps.jsonl") if step["step"]]
 
 

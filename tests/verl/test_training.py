@@ -1,35 +1,24 @@
 """Training in the real verl on the CPU: three chained stages, killed in the second, and InternVL's first two."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from conftest import SMALL, host_environment
+from conftest import SMALL, kill_capcurr_at, run_capcurr, run_on_cpu
 
 from capcurr_plugin.rows import CAPABILITIES
 from capcurr_plugin.verl_host.steps import StepsTail, read_steps
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
-CAPCURR = Path(sys.executable).with_name("capcurr")
 STAGES = ["1_stage1_perception", "2_stage2_text_reasoning", "3_stage3_visual_reasoning"]
 KILLED_AT = 3
 
 
 def train(toy, model, out, *more):
-    return [CAPCURR, "train", "qwen3_vl_8b", "--data", toy, "--model", model, "--out", out, "--cpu", *more]
-
-
-def wait_for_step(file, step, process):
-    while not any(line["step"] >= step for line in read_steps(file)):
-        assert process.poll() is None, "the run ended before it could be killed"
-        time.sleep(0.2)
+    return ["train", "qwen3_vl_8b", "--data", toy, "--model", model, "--out", out, "--cpu", *more]
 
 
 def processes_naming(text):
@@ -64,15 +53,12 @@ def run_staged(toy, qwen):
     """Three stages; `capcurr train` is killed in the middle of the second, and run again."""
     out = toy / "staged"
     command = train(toy, qwen, out, "--set", *SMALL)
-    killed = subprocess.Popen(command, env=host_environment(), start_new_session=True)
-    wait_for_step(out / STAGES[1] / "steps.jsonl", KILLED_AT, killed)
-    os.kill(killed.pid, signal.SIGKILL)
-    killed.wait()
+    kill_capcurr_at(KILLED_AT, out / STAGES[1] / "steps.jsonl", *command)
     deadline = time.monotonic() + 30
     while processes_naming(out / STAGES[1]) and time.monotonic() < deadline:
         time.sleep(0.2)
     left = processes_naming(out / STAGES[1])
-    again = subprocess.run(command, env=host_environment(), capture_output=True, text=True)
+    again = run_capcurr(*command)
     return {"out": out, "left": left, "again": again, "record": json.loads((out / "run.json").read_text())}
 
 
@@ -85,16 +71,7 @@ def run_undisturbed(toy, internvl):
         words += [f"data.train_files={toy}/{rows}.jsonl", f"data.val_files={toy}/validation.jsonl"]
         words += [f"trainer.default_local_dir={folder}", *SMALL, "actor_rollout_ref.actor.kl_loss_coef=0.01"]
         words += ["actor_rollout_ref.actor.grad_clip=1.0"]
-        environment = host_environment() | {"VERL_PLATFORM": "cpu"}
-        done = subprocess.run(
-            [sys.executable, "-m", "verl.trainer.main_ppo", *words],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        assert done.returncode == 0, done.stdout[-3000:]
-        folders.append((folder, done.stdout))
+        folders.append((folder, run_on_cpu("-m", "verl.trainer.main_ppo", *words)))
         model = folder / "global_step_8" / "actor" / "huggingface"
     return folders
 

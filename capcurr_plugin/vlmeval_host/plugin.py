@@ -1,16 +1,45 @@
 """What VLMEvalKit is given, through the entry-point group `vlmeval.plugins` (docs/vlmeval-plugins.md)."""
 
-from functools import partial
+import sys
+from functools import wraps
 from types import ModuleType
-
-from capcurr_plugin.vlmeval_host.aliases import load_aliases
+from typing import Any
 
 
 def on_config(config: ModuleType) -> None:
-    """Add the aliases to the models that run.py knows. VLMEvalKit reads and edits a partial's keywords."""
-    from capcurr_plugin.vlmeval_host.served_model import ServedModel
+    """Add the adapter, the aliases and the data sets to those that run.py knows, and look after the files of its runs."""
+    from _capcurr_boot import when_executed
 
-    for alias in load_aliases().values():
-        config.supported_VLM[alias.name] = partial(
-            ServedModel, api_base=alias.api_base, system_prompt=alias.system_prompt, temperature=0
-        )
+    from capcurr_plugin.vlmeval_host import datasets, hooks, models
+
+    models.register(config)
+    when_executed("vlmeval.dataset", datasets.register)
+    when_executed("vlmeval.smp.file", hooks.at_files)
+    when_executed("vlmeval.smp.status_report", hooks.at_status)
+    when_executed("vlmeval.inference", hooks.at_inference)
+    when_executed("vlmeval.inference_api", hooks.at_pipeline)
+    when_executed("vlmeval.api.openai_sdk", hooks.at_client)
+
+
+def on_judge_util(judge_util: ModuleType) -> None:
+    """Let `--judge` find our judges. VLMEvalKit's API clients are half imported now: they are not touched here."""
+    from capcurr_plugin.judge.config import find_judge
+
+    build_host_judge = judge_util.build_judge
+
+    @wraps(build_host_judge)
+    def build_judge(**options: Any) -> Any:
+        config = find_judge(str(options.get("model")), options.get("api_base"))
+        if config is None:
+            return build_host_judge(**options)
+        from capcurr_plugin.vlmeval_host.judge import host_judge
+
+        return host_judge(config, options)
+
+    judge_util.build_judge = build_judge
+    for module in list(sys.modules.values()):  # in a notebook that imported VLMEvalKit first
+        if (
+            getattr(module, "__name__", "").startswith("vlmeval.")
+            and vars(module).get("build_judge") is build_host_judge
+        ):
+            vars(module)["build_judge"] = build_judge

@@ -1,0 +1,1 @@
+"""Scoring checkpoints with VLMEvalKit, as far as it needs no VLMEvalKit in the process."""

@@ -1,0 +1,163 @@
+"""The side-car of a prediction file: the full response behind each row, beside what the evaluators see of it.
+
+While a run infers, each response is appended to a journal as it comes. When the predictions are complete, the journal
+is settled: the side-car then holds one line a row, in the rows' order. Lines of earlier runs in sibling folders serve
+rows that VLMEvalKit takes over from them.
+"""
+
+import fcntl
+import json
+import os
+import threading
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from capcurr_plugin.atomic import replacing
+
+MAX_LINE_BYTES = 64 << 20
+NOT_A_NUMBER = {"", "#n/a", "n/a", "na", "nan", "null", "none", "<na>", "-nan"}  # what pandas reads as a missing value
+
+
+@dataclass(frozen=True)
+class Response:
+    """`response` is all that the model said, `prediction` what VLMEvalKit's evaluators get of it; `answer` is the
+    content of the final box, None where there is none, and then the prediction is the response itself."""
+
+    index: str
+    prediction: str
+    response: str | None = None  # None: no record of it, the row was answered without the adapter
+    answer: str | None = None
+    thinking: str | None = None
+    finish_reason: str | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    model: str | None = None  # the id under which the server ran it
+    prompt: str | None = None  # where the unified prompt stood
+    request: str | None = None  # names the request: the same for the same question, images and settings
+    run: str | None = None  # names the process that asked
+
+
+_FIELDS = {field.name for field in fields(Response)}
+
+
+def side_car(predictions: Path) -> Path:
+    """Of a prediction file. VLMEvalKit takes it for none of its own files."""
+    return predictions.with_name(f"{predictions.stem}_responses.jsonl")
+
+
+def journal_of(predictions: Path) -> Path:
+    return predictions.with_name(f"{predictions.stem}_responses.partial.jsonl")
+
+
+class Journal:
+    """Appends responses to a file, from any number of threads and processes."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = threading.Lock()
+        self._file: int | None = None
+
+    def append(self, response: Response) -> None:
+        line = _line(response)
+        with self._lock:
+            file = self._opened()
+            fcntl.flock(file, fcntl.LOCK_EX)  # a long line is more than one write to some file systems
+            try:
+                while line:
+                    line = line[os.write(file, line) :]
+            finally:
+                fcntl.flock(file, fcntl.LOCK_UN)
+
+    def _opened(self) -> int:
+        if self._file is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
+            size = os.fstat(self._file).st_size
+            if size and os.pread(self._file, 1, size - 1) != b"\n":
+                os.write(self._file, b"\n")  # a killed process may have left half a line
+        return self._file
+
+
+def read_responses(path: Path) -> Iterator[Response]:
+    """The records of a side-car or a journal; a line that is none, such as a killed process leaves, is passed over."""
+    with path.open("rb") as file:
+        while line := file.readline(MAX_LINE_BYTES):
+            try:
+                record = json.loads(line)
+            except (ValueError, RecursionError):
+                continue
+            if isinstance(record, dict) and isinstance(record.get("index"), str):
+                yield Response(**{"prediction": "", **{key: record[key] for key in record.keys() & _FIELDS}})
+
+
+@dataclass(frozen=True)
+class Settled:
+    rows: int
+    unparsed: int  # rows whose response held no final box
+    missing: int  # rows without a record
+
+
+def settle(predictions: Path, rows: Iterable[tuple[Any, Any]]) -> Settled:
+    """Write the side-car of complete predictions, given as (index, prediction), and end the journal."""
+    journal, target = journal_of(predictions), side_car(predictions)
+    known = _by_index([journal, target])
+    others: dict[str, list[Response]] | None = None
+    count = unparsed = missing = 0
+    with replacing(target) as file:
+        for index, prediction in rows:
+            found = _matching(known, str(index), prediction)
+            if found is None:
+                if others is None:
+                    others = _by_index(_of_sibling_runs(predictions))
+                found = _matching(others, str(index), prediction)
+            if found is None:
+                found = Response(str(index), str(prediction))
+            file.write(_line(found))
+            count += 1
+            unparsed += found.response is not None and found.answer is None
+            missing += found.response is None
+    journal.unlink(missing_ok=True)
+    return Settled(count, unparsed, missing)
+
+
+def _line(response: Response) -> bytes:
+    # Half of a surrogate pair, which JSON from a server may hold, becomes the escape that JSON has for it.
+    return json.dumps(asdict(response), ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
+
+
+def _of_sibling_runs(predictions: Path) -> list[Path]:
+    """Side-cars and journals of other runs of the model: VLMEvalKit keeps a folder a run, named by its time."""
+    folders = sorted(predictions.parent.parent.glob("T[0-9]*"), reverse=True)
+    names = (side_car(predictions).name, journal_of(predictions).name)
+    return [folder / name for folder in folders if folder != predictions.parent for name in names]
+
+
+def _by_index(paths: Iterable[Path]) -> dict[str, list[Response]]:
+    """The records of each row, the likeliest last."""
+    found: dict[str, list[Response]] = defaultdict(list)
+    for path in reversed(list(paths)):
+        if path.exists():
+            for response in read_responses(path):
+                found[response.index].append(response)
+    return found
+
+
+def _matching(known: dict[str, list[Response]], index: str, prediction: Any) -> Response | None:
+    return next((r for r in reversed(known.get(index, ())) if r.response and same_text(prediction, r.prediction)), None)
+
+
+def same_text(read: Any, written: str) -> bool:
+    """Whether `read`, which may have been through a table, is the text that was written there: a table makes numbers of
+    digits, and a missing value of words such as "None"."""
+    text = str(read)
+    if text == written or text.split() == written.split():
+        return True
+    if read is None or read != read:  # NaN is what differs from itself
+        return written.strip().lower() in NOT_A_NUMBER
+    try:
+        return float(text) == float(written)
+    except ValueError:
+        return False

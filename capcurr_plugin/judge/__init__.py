@@ -1,0 +1,1 @@
+"""Models that judge answers: who they are, how they are asked, and what it costs."""

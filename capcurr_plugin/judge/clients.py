@@ -1,0 +1,220 @@
+"""The servers that judges run on, each asked through one function: a question in, a reply out, or an error that says
+whether asking again can help."""
+
+import base64
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from capcurr_plugin.errors import JobError
+from capcurr_plugin.judge.config import JudgeConfig
+from capcurr_plugin.judge.ledger import Reply
+
+if TYPE_CHECKING:
+    import anthropic
+
+BUSY = {408, 409, 425, 429, 529}  # and all from 500 on
+
+# The version of Anthropic's API that takes a temperature, whichever the installed SDK asks for by itself. The SDKs from
+# 1.0 on have no argument for it either, so it goes into the body; extra_body and extra_headers exist in all of them.
+API_VERSION, BEDROCK_VERSION = "2023-06-01", "bedrock-2023-05-31"
+
+BEDROCK_ACCESS = "set AWS_BEARER_TOKEN_BEDROCK to a Bedrock API key, or pip install boto3 and give it AWS credentials"
+
+
+@dataclass(frozen=True)
+class Image:
+    content: bytes
+    media_type: str
+
+
+@dataclass(frozen=True)
+class Question:
+    parts: Sequence[str | Image]
+    temperature: float
+    max_tokens: int
+    system: str | None = None
+
+
+class JudgeFailed(JobError):
+    """The judge does not answer this, and will not when it is asked again."""
+
+
+class JudgeBusy(Exception):
+    """The judge may answer when it is asked again, after so many seconds if it named them."""
+
+    def __init__(self, reason: str, wait: float | None = None) -> None:
+        super().__init__(reason)
+        self.wait = wait
+
+
+Ask = Callable[[Question], Reply]
+
+
+def connect(config: JudgeConfig) -> Ask:
+    """What asks the judge. Nothing is sent yet."""
+    return _openai(config) if config.api == "openai" else _claude(config)
+
+
+# Claude, through Anthropic and Amazon Bedrock
+
+
+def _claude(config: JudgeConfig) -> Ask:
+    client = _claude_client(config)
+    version = {"anthropic_version": BEDROCK_VERSION} if config.api == "bedrock" else {}
+    headers = {} if config.api == "bedrock" else {"anthropic-version": API_VERSION}
+
+    def ask(question: Question) -> Reply:
+        import anthropic
+
+        options: dict[str, Any] = {"system": question.system} if question.system else {}
+        try:
+            message = client.messages.create(
+                model=config.model,
+                max_tokens=question.max_tokens,
+                messages=[{"role": "user", "content": _claude_content(question)}],
+                extra_body={**version, "temperature": question.temperature},
+                extra_headers=headers,
+                **options,
+            )
+            text = "".join(block.text for block in message.content if block.type == "text")
+            return Reply(text, message.stop_reason, message.usage.input_tokens, message.usage.output_tokens)
+        except anthropic.APIStatusError as error:
+            raise _of_status(config, error.status_code, _reason(error), error.response.headers) from None
+        except anthropic.APIConnectionError as error:  # and a timeout, which is one
+            raise JudgeBusy(_reason(error)) from None
+        except (ImportError, RuntimeError) as error:  # Bedrock's signing, when it has no boto3 or no credentials
+            raise JudgeFailed(f"judge {config.name}: {' '.join(str(error).split())}; {BEDROCK_ACCESS}") from None
+        except (anthropic.APIError, ValueError, AttributeError, TypeError) as error:  # a body that is no message
+            raise JudgeBusy(f"the reply is no message ({type(error).__name__})") from None
+
+    return ask
+
+
+def _claude_client(config: JudgeConfig) -> "anthropic.Anthropic | anthropic.AnthropicBedrock":
+    try:
+        import anthropic
+    except ImportError:
+        raise JudgeFailed(
+            f"judge {config.name}: needs the anthropic package; pip install 'capcurr-plugin[judge]'"
+        ) from None
+    # Retries are ours: they outlast a server's own retry-after, and they also cover a body that is no JSON.
+    options: dict[str, Any] = {"timeout": config.timeout, "max_retries": 0, "base_url": config.base_url}
+    try:
+        if config.api == "anthropic":
+            return anthropic.Anthropic(api_key=config.key or _key(config, "ANTHROPIC_API_KEY"), **options)
+        key = config.key or os.environ.get("AWS_BEARER_TOKEN_BEDROCK")
+        region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
+        return anthropic.AnthropicBedrock(aws_region=region, **({"api_key": key} if key else {}), **options)
+    except (ImportError, anthropic.AnthropicError) as error:
+        raise JudgeFailed(f"judge {config.name}: {' '.join(str(error).split())}; {BEDROCK_ACCESS}") from None
+    except TypeError:
+        raise JudgeFailed(
+            f"judge {config.name}: anthropic {anthropic.__version__} knows no Bedrock API key; pip install -U anthropic"
+        ) from None
+
+
+def _claude_content(question: Question) -> list[dict[str, Any]]:
+    return [
+        {"type": "text", "text": part}
+        if isinstance(part, str)
+        else {
+            "type": "image",
+            "source": {"type": "base64", "media_type": part.media_type, "data": _base64(part)},
+        }
+        for part in question.parts
+    ]
+
+
+# Any server that speaks the OpenAI protocol
+
+
+def _openai(config: JudgeConfig) -> Ask:
+    import requests
+
+    session = requests.Session()
+    key = config.key or os.environ.get("OPENAI_API_KEY") or "none"
+    url = f"{str(config.base_url).rstrip('/').removesuffix('/chat/completions')}/chat/completions"
+
+    def ask(question: Question) -> Reply:
+        system = [{"role": "system", "content": question.system}] if question.system else []
+        body = {
+            "model": config.model,
+            "messages": [*system, {"role": "user", "content": _openai_content(question)}],
+            "temperature": question.temperature,
+            "max_tokens": question.max_tokens,
+        }
+        try:
+            answer = session.post(
+                url,
+                json=body,
+                headers={"Authorization": f"Bearer {key}"},
+                timeout=config.timeout,
+                allow_redirects=False,
+            )
+        except requests.RequestException as error:
+            raise JudgeBusy(_reason(error)) from None
+        if not answer.ok:
+            raise _of_status(config, answer.status_code, " ".join(answer.text[:300].split()), answer.headers)
+        try:
+            reply = answer.json()
+            choice, usage = reply["choices"][0], reply.get("usage") or {}
+            return Reply(
+                choice["message"]["content"] or "",
+                choice.get("finish_reason"),
+                int(usage.get("prompt_tokens") or 0),
+                int(usage.get("completion_tokens") or 0),
+            )
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+            raise JudgeBusy(f"the reply is no chat completion ({type(error).__name__})") from None
+
+    return ask
+
+
+def _openai_content(question: Question) -> list[dict[str, Any]]:
+    return [
+        {"type": "text", "text": part}
+        if isinstance(part, str)
+        else {"type": "image_url", "image_url": {"url": f"data:{part.media_type};base64,{_base64(part)}"}}
+        for part in question.parts
+    ]
+
+
+# Errors
+
+
+def _of_status(config: JudgeConfig, status: int, reason: str, headers: Mapping[str, str]) -> Exception:
+    if status in BUSY or status >= 500:
+        return JudgeBusy(f"HTTP {status}", _wait(headers))
+    advice = {
+        401: "; check its API key",
+        403: "; check that the key may use the model",
+        404: "; check the model's name and the address",
+    }
+    return JudgeFailed(f"judge {config.name}: HTTP {status}: {reason[:300]}{advice.get(status, '')}")
+
+
+def _wait(headers: Mapping[str, str]) -> float | None:
+    """The server's own retry-after, in seconds. One that is given as a date is passed over."""
+    for name, unit in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
+        try:
+            return max(0.0, float(headers.get(name, "")) * unit)
+        except ValueError:
+            continue
+    return None
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+
+
+def _key(config: JudgeConfig, variable: str) -> str:
+    key = os.environ.get(variable)
+    if not key:
+        raise JudgeFailed(f"judge {config.name}: no API key; set {variable}")
+    return key
+
+
+def _base64(image: Image) -> str:
+    return base64.b64encode(image.content).decode("ascii")

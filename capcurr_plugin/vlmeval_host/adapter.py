@@ -1,0 +1,141 @@
+"""The adapter `capcurr`: the unified prompt goes in, the final boxed answer comes out, and the full response is kept.
+
+Imports VLMEvalKit, so only its own hooks may import this module.
+"""
+
+import hashlib
+import json
+import re
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from vlmeval.api.adapters import ModelAdapter  # pyright: ignore[reportMissingImports]
+
+from capcurr_plugin.evaluation.responses import Response
+from capcurr_plugin.prompt import Placement, system_message
+from capcurr_plugin.reward.boxed import extract_boxed
+from capcurr_plugin.vlmeval_host import run_files
+
+_DRESS = re.compile(
+    r"\\(?:text|textbf|textit|mathrm|mathbf|mathit|rm|bf)\s*\{([^{}]*)\}|\$(.*)\$|\\\((.*)\\\)", re.DOTALL
+)
+_ESCAPED = re.compile(r"\\([%$#&_])")
+_THINKING = re.compile(r"(?:<think(?:ing)?>)?(.*?)</think(?:ing)?>", re.DOTALL)
+
+
+def final_answer(response: str) -> str | None:
+    r"""The content of the last box as evaluators read it: without `\text{}`, `$` and escapes around and in it."""
+    answer = extract_boxed(response)
+    while answer and (dressed := _DRESS.fullmatch(answer)):
+        answer = next(group for group in dressed.groups() if group is not None).strip()
+    return _ESCAPED.sub(r"\1", answer).replace("{,}", ",") if answer else None
+
+
+class Part(dict):  # type: ignore[type-arg]
+    """A piece of a message, which knows the row that it asks. VLMEvalKit passes pieces on, but no row."""
+
+    row: Any = None
+
+
+class CapabilityAdapter(ModelAdapter):
+    """One adapter serves one model object, whose rows are asked from many threads."""
+
+    def __init__(self, prompt: Placement = "system") -> None:
+        self.prompt = prompt
+        self._asked = threading.local()
+        self._dataset: Any = None
+
+    # Each model gets its data set's `dump_image` before the first row; the data set makes the prompts
+
+    @property
+    def dump_image_func(self) -> Callable[..., Any]:
+        return self._dump_image
+
+    @dump_image_func.setter
+    def dump_image_func(self, function: Callable[..., Any]) -> None:
+        self._dump_image = function
+        self._dataset = getattr(function, "__self__", None)
+
+    def use_custom_prompt(self, dataset: str, system_prompt: str | None = None) -> bool:
+        """The data set's own prompt, but through `build_prompt`, which is told the row."""
+        return self._dataset is not None
+
+    def build_prompt(self, line: Mapping[str, Any], dataset: str | None = None) -> list[Part]:
+        return with_row(self._dataset.build_prompt(line), line["index"])
+
+    # One request
+
+    def override_model_args(self, dataset: str | None, gen_kwargs: dict[str, Any]) -> dict[str, Any]:
+        system = system_message(self.prompt)
+        return {"system_prompt": system} if system else {}
+
+    def process_inputs(self, inputs: Sequence[Any], dataset: str | None = None) -> Sequence[Any]:
+        self._asked.row = next((part.row for part in inputs if isinstance(part, Part)), None)
+        self._asked.inputs = inputs
+        return inputs
+
+    def process_payload(self, payload: dict[str, Any], dataset: str | None = None) -> dict[str, Any]:
+        self._asked.settings = {key: value for key, value in payload.items() if key != "messages"}
+        return payload
+
+    def postprocess(self, response: str, dataset: str | None = None) -> str:
+        return final_answer(response) or response
+
+    def record(self, dataset: str | None, reply: Mapping[str, Any]) -> None:
+        """Keep a server's reply to the request that this thread has made."""
+        row = getattr(self._asked, "row", None)
+        if row is None or dataset is None:  # not a row of a data set: a question of the user's own
+            return
+        choice, usage = reply["choices"][0], reply.get("usage") or {}
+        run_files.keep(
+            dataset,
+            make_response(
+                row,
+                choice["message"],
+                self.prompt,
+                finish_reason=choice.get("finish_reason"),
+                prompt_tokens=usage.get("prompt_tokens"),
+                completion_tokens=usage.get("completion_tokens"),
+                model=reply.get("model") or self._asked.settings["model"],
+                request=request_name(self._asked.inputs, {"prompt": self.prompt, **self._asked.settings}),
+            ),
+        )
+
+
+def with_row(message: Sequence[Mapping[str, Any]], row: Any) -> list[Part]:
+    parts = [Part(part) for part in message]
+    for part in parts:
+        part.row = row
+    return parts
+
+
+def make_response(row: Any, message: Mapping[str, Any], prompt: Placement, **facts: Any) -> Response:
+    """The record of what a model said. A server with a parser for it hands the thinking over apart."""
+    said = str(message["content"]).strip()
+    thinking = message.get("reasoning_content") or message.get("reasoning")
+    found = _THINKING.match(said)
+    if thinking is None and found:
+        thinking = found[1].strip()
+    answer = final_answer(said)
+    return Response(
+        index=str(row),
+        prediction=answer or said,
+        response=said,
+        answer=answer,
+        thinking=thinking,
+        prompt=prompt,
+        **facts,
+    )
+
+
+def request_name(inputs: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> str:
+    """Names a request by its texts, its images' files and sizes, and its settings."""
+    content = [
+        [part["type"], part["value"], Path(part["value"]).stat().st_size if part["type"] == "image" else None]
+        for part in inputs
+        if "type" in part
+    ]
+    text = json.dumps([content, sorted(settings.items())], default=str)
+    return hashlib.blake2b(text.encode("utf-8", "backslashreplace"), digest_size=8).hexdigest()

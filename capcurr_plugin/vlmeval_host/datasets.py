@@ -1,0 +1,86 @@
+"""VisOnlyQA's two evaluation sets as VLMEvalKit data sets. Imports VLMEvalKit.
+
+VLMEvalKit has a set of its own with a similar name, less one task and with another prompt. These hold all tasks; the
+tables are built by `capcurr data visonlyqa` and lie in LMUData.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+import pandas as pd
+from vlmeval.dataset.image_mcq import ImageMCQDataset  # pyright: ignore[reportMissingImports]
+from vlmeval.dataset.utils import build_judge  # pyright: ignore[reportMissingImports]
+from vlmeval.dataset.utils.multiple_choice import (  # pyright: ignore[reportMissingImports]
+    extract_answer_from_item,
+    report_acc,
+)
+from vlmeval.smp import LMUDataRoot, dump, get_intermediate_file_path, load  # pyright: ignore[reportMissingImports]
+from vlmeval.utils import track_progress_rich  # pyright: ignore[reportMissingImports]
+
+NAMES = ("VisOnlyQA-Synthetic", "VisOnlyQA-Real")
+RULE = "the letters of all figures that fit"  # the log of a row that no judge is asked about
+
+
+def register(module: ModuleType) -> None:
+    """`vlmeval.dataset`"""
+    if VisOnlyQA not in module.DATASET_CLASSES:
+        module.DATASET_CLASSES.insert(0, VisOnlyQA)
+        module.SUPPORTED_DATASETS.extend(NAMES)
+        module.VisOnlyQA = VisOnlyQA
+
+
+class VisOnlyQA(ImageMCQDataset):
+    DATASET_URL = dict.fromkeys(NAMES, "")
+    DATASET_MD5: dict[str, str] = {}
+
+    def prepare_tsv(self, url: str, file_md5: str | None = None) -> Any:
+        path = os.path.join(LMUDataRoot(), f"{self.dataset_name}.tsv")
+        if not os.path.exists(path):
+            raise FileNotFoundError(
+                f"{path}: is not there; build it from the public files: capcurr data visonlyqa FILE... {path}"
+            )
+        return super().prepare_tsv(url, file_md5)
+
+    def build_prompt(self, line: Any) -> list[dict[str, Any]]:
+        message = super().build_prompt(line)
+        if self._takes_several(line):
+            message[-1]["value"] = (
+                f"Question: {line['question']}\nAnswer with the letters of all of them, such as A, C.\n"
+            )
+        return message
+
+    def evaluate_heuristic(self, eval_file: str, **judge_kwargs: Any) -> Any:
+        """VLMEvalKit's own reading of one chosen option; a list of figures is right when it is the whole list."""
+        name = judge_kwargs.get("model", "exact_matching")
+        model = None if name == "exact_matching" else build_judge(**judge_kwargs)
+        data = load(eval_file).sort_values(by="index")
+        data["prediction"] = data["prediction"].astype(str)
+        rows = [row for _, row in data.iterrows()]
+        verdicts = track_progress_rich(
+            _verdict,
+            [(model, row, self.dataset_name, self._takes_several(row)) for row in rows],
+            nproc=judge_kwargs.get("nproc", 4),
+            chunksize=judge_kwargs.get("nproc", 4),
+            save=get_intermediate_file_path(eval_file, f"_{name}_result", "pkl"),
+            keys=[str(row["index"]) for row in rows],
+        )
+        data["hit"] = [int(verdict["opt"] == row["answer"]) for verdict, row in zip(verdicts, rows, strict=True)]
+        data["log"] = [verdict["log"] for verdict in verdicts]
+        dump(data, get_intermediate_file_path(eval_file, f"_{name}_result"))
+        accuracy = report_acc(data)
+        dump(accuracy, get_intermediate_file_path(eval_file, "_acc", "csv"))
+        return accuracy
+
+    @staticmethod
+    def _takes_several(line: Mapping[str, Any]) -> bool:
+        return str(line["question_type"]) == "multiple_answers"
+
+
+def _verdict(model: Any, row: "pd.Series[Any]", dataset: str, several: bool) -> dict[str, Any]:
+    if not several:
+        return extract_answer_from_item(model, row, dataset)
+    letters = sorted(set(re.findall(r"(?<![A-Za-z])[A-Da-d](?![A-Za-z])", row["prediction"])))
+    return {"opt": ",".join(letters).upper(), "log": RULE}

@@ -1,0 +1,136 @@
+"""Where the files of a run are looked after: calls before and after functions of VLMEvalKit. Imports VLMEvalKit."""
+
+import fcntl
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from capcurr_plugin.vlmeval_host import run_files
+
+
+def rebind(original: object, replacement: object) -> None:
+    """Put a replacement wherever VLMEvalKit has bound the original, also by name in modules that imported it before."""
+    for module in list(sys.modules.values()):
+        if getattr(module, "__name__", "").partition(".")[0] in ("vlmeval", "__main__"):
+            for name, value in list(vars(module).items()):
+                if value is original:
+                    setattr(module, name, replacement)
+
+
+def at_files(module: ModuleType) -> None:
+    """`vlmeval.smp.file`"""
+    rebind(module.prepare_reuse_files, _preparing(module.prepare_reuse_files))
+    rebind(module.build_eval_id, _alone_in_its_second(module.build_eval_id))
+
+
+def at_status(module: ModuleType) -> None:
+    """`vlmeval.smp.status_report`"""
+    upsert = module.upsert_dataset_status
+
+    @wraps(upsert)
+    def upserting(*args: Any, **options: Any) -> Any:
+        result = upsert(*args, **options)
+        if options.get("status") == "done":
+            run_files.release(options["dataset_name"])
+        return result
+
+    rebind(upsert, upserting)
+
+
+def at_inference(module: ModuleType) -> None:
+    """`vlmeval.inference`"""
+    rebind(module.infer_data_job, _inferring(module.infer_data_job))
+
+
+def at_pipeline(module: ModuleType) -> None:
+    """`vlmeval.inference_api`, which --api-mode uses"""
+    pipeline = module.APIEvalPipeline
+    start, link = pipeline.__init__, pipeline._create_symlinks
+
+    @wraps(start)
+    def starting(self: Any, dataset_configs: Any, *args: Any, **options: Any) -> None:
+        for config in dataset_configs:
+            run_files.begin(config.dataset_name, Path(config.result_file))
+        start(self, dataset_configs, *args, **options)
+
+    @wraps(link)
+    def linking(self: Any, dataset_name: str) -> None:
+        """It is called when predictions are complete, and again after their evaluation."""
+        run_files.end(dataset_name, Path(self.states[dataset_name].result_file))
+        link(self, dataset_name)
+
+    pipeline.__init__, pipeline._create_symlinks = starting, linking
+
+
+def at_client(module: ModuleType) -> None:
+    """`vlmeval.api.openai_sdk`: the reply holds what the adapter is not handed."""
+    wrapper = module.OpenAISDKWrapper
+    generate_inner = wrapper.generate_inner
+
+    @wraps(generate_inner)
+    def recording(self: Any, inputs: Any, dataset: str | None = None, **options: Any) -> Any:
+        from capcurr_plugin.vlmeval_host.adapter import CapabilityAdapter
+
+        code, answer, reply = generate_inner(self, inputs, dataset=dataset, **options)
+        if code == 0 and isinstance(self.adapter, CapabilityAdapter):
+            self.adapter.record(dataset, json.loads(reply.content))
+        return code, answer, reply
+
+    wrapper.generate_inner = recording
+
+
+def _preparing(prepare: Callable[..., Any]) -> Callable[..., Any]:
+    """Called before each data set, in both modes, with everything that names its files."""
+
+    @wraps(prepare)
+    def preparing(*args: Any, **options: Any) -> Any:
+        predictions = Path(options["result_file"])
+        killed = run_files.claim(options["dataset_name"], predictions)
+        context = prepare(*args, **options)
+        source = predictions
+        if context.get("source_eval_id"):
+            source = Path(options["pred_root_meta"], context["source_eval_id"], predictions.name)
+            killed = killed or run_files.mark_of(source)
+        if killed is not None:
+            run_files.mend(predictions, options["dataset"], killed, source)
+        if context.get("prediction_complete") and predictions.exists():
+            run_files.end(options["dataset_name"], predictions)
+        return context
+
+    return preparing
+
+
+def _inferring(infer: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(infer)
+    def inferring(model: Any, work_dir: str, model_name: str, dataset: Any, *args: Any, **options: Any) -> Any:
+        predictions = run_files.predictions_of(work_dir, model_name, dataset.dataset_name)
+        run_files.begin(dataset.dataset_name, predictions)
+        result = infer(model, work_dir, model_name, dataset, *args, **options)
+        if int(os.environ.get("RANK", 0)) == 0:
+            run_files.end(dataset.dataset_name, predictions)
+        return result
+
+    return inferring
+
+
+def _alone_in_its_second(build_eval_id: Callable[[], str]) -> Callable[[], str]:
+    """VLMEvalKit names a run by the second it starts in: two runs at once would share a folder."""
+
+    @wraps(build_eval_id)
+    def alone() -> str:
+        path = Path(tempfile.gettempdir()) / f"capcurr-run-names-{os.getuid()}.lock"
+        with path.open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            name = build_eval_id()
+            while build_eval_id() == name:
+                time.sleep(0.05)
+            return name
+
+    return alone

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from capcurr_plugin.evaluation.responses import read_responses
-from capcurr_plugin.evaluation.run_folders import Candidate, same_judge
+from capcurr_plugin.evaluation.run_folders import Candidate, judge_name
 from capcurr_plugin.evaluation.score_files import (
     LAYOUTS,
+    ROUNDING,
     Judged,
     Layout,
     Units,
@@ -28,7 +29,6 @@ from capcurr_plugin.evaluation.table_files import Unreadable
 if TYPE_CHECKING:
     from numpy import ndarray
 
-TOLERANCE = 0.01  # percentage points: score files round to two places
 TELLING = 0.01  # of the rows: from this share on, an oddity of rows speaks against the value
 FEW_UNITS = 50  # with fewer, a bootstrap interval is too narrow
 EXACT = "exact_matching"
@@ -71,7 +71,7 @@ class Result:
 
     @property
     def judge(self) -> str | None:
-        return self.candidate.judge if self.layout.asks_judge else "none needed"
+        return judge_name(self.candidate.judge) if self.layout.asks_judge else "none needed"
 
     @property
     def complete(self) -> bool:
@@ -101,10 +101,9 @@ def choose(
     """The newest complete result; without one the newest that has a value."""
     newest_first = sorted(candidates, key=lambda c: (c.time, c.found.run, c.judge or ""), reverse=True)
     asks = LAYOUTS[benchmark.layout].asks_judge
-    fitting = [c for c in newest_first if not judge or not asks or c.judge is None or same_judge(c.judge, judge)]
+    fitting = [c for c in newest_first if not judge or not asks or judge_name(c.judge) in (None, judge_name(judge))]
     if newest_first and not fitting:
-        others = ", ".join(dict.fromkeys(str(c.judge) for c in newest_first))
-        return Missing(f"judged by {others} only")
+        return Missing(f"judged by {', '.join(_judges(newest_first))} only")
     read: list[Result] = []
     for candidate in fitting:
         read.append(_load(candidate, benchmark, shown))
@@ -121,19 +120,23 @@ def choose(
 
 
 def _tell_of_others(best: Result, candidates: Sequence[Candidate], judge: str | None) -> None:
-    others = dict.fromkeys(c.judge for c in candidates if c.judge and not same_judge(c.judge, best.candidate.judge))
+    others = [name for name in _judges(candidates) if name != best.judge]
     if others and best.layout.asks_judge and not judge:
         best.notes.append(f"also judged by {', '.join(others)}; choose with --judge")
     if judge and best.layout.asks_judge and best.candidate.judge is None:
         best.notes.append("its files do not name the judge")
     folders = dict.fromkeys(c.found.folder for c in candidates)
     if len(folders) > 1:
-        best.notes.append(f"the newest of {len(folders)} runs")
+        best.notes.append(f"chosen from {len(folders)} runs")
+
+
+def _judges(candidates: Iterable[Candidate]) -> list[str]:
+    return list(dict.fromkeys(name for c in candidates if (name := judge_name(c.judge))))
 
 
 def _run(result: Result) -> str:
-    judge = f" by {result.candidate.judge}" if result.candidate.judge and result.layout.asks_judge else ""
-    return f"{result.candidate.found.run}{judge}"
+    by_judge = f" by {result.judge}" if result.judge and result.layout.asks_judge else ""
+    return f"{result.candidate.found.run}{by_judge}"
 
 
 # One result
@@ -197,7 +200,7 @@ def _read_rows(result: Result, shown: Callable[[Path], str]) -> None:
     if path is None and result.layout.predictions_will_do and candidate.score and candidate.predictions:
         path = candidate.predictions
         if candidate.judge != EXACT:
-            result.doubts.append(f"judged by rule: {candidate.judge} did not work when this was evaluated")
+            result.doubts.append(f"judged by rule: {result.judge} did not work when this was evaluated")
     if path is None:
         if candidate.score:
             pickled = _pickled(result, result.layout.judged)
@@ -216,15 +219,21 @@ def _read_rows(result: Result, shown: Callable[[Path], str]) -> None:
 
 def _compare(result: Result, score: float | None) -> None:
     """Whether the score file and the rows say the same."""
+    if score is None:
+        return
+    if math.isnan(score):  # of a file without an overall value
+        result.value, result.agrees = result.computed, result.computed is not None
+        return
     result.value = score
-    if score is None or result.computed is None:
-        result.value = None if score is None or math.isnan(score) else score
+    if result.computed is None:
         return
-    if math.isnan(score):
-        result.value, result.agrees = result.computed, True
-        return
-    result.agrees = abs(score - result.computed) <= TOLERANCE
+    gap = abs(score - result.computed)
+    result.agrees = gap <= result.layout.tolerance
     if result.agrees:
+        if gap > ROUNDING:
+            result.notes.append(
+                f"its rows give {result.computed:.2f} here: some answers are equal to a computer algebra only"
+            )
         return
     if result.candidate.shared_score:
         result.value, result.agrees = result.computed, True
@@ -233,8 +242,6 @@ def _compare(result: Result, score: float | None) -> None:
     why = "files are cut off, or of different runs"
     if result.benchmark.layout == "wemath" and result.units and len(result.units.names) != WEMATH_PROBLEMS:
         why = f"VLMEvalKit divides by {WEMATH_PROBLEMS} problems, and these are {len(result.units.names)}"
-    if result.benchmark.layout == "mathvision":
-        why = "files are cut off, or of different runs, or an answer is equal only to a computer algebra"
     result.doubts.append(f"its score file says {score:.2f}, its rows give {result.computed:.2f}: {why}")
 
 
@@ -274,7 +281,7 @@ def _of_units(result: Result, units: Units) -> list[str]:
 
 
 def _what_no_verdict_means(result: Result) -> str:
-    judge = result.candidate.judge or "the judge"
+    judge = result.judge or "the judge"
     if judge == EXACT:
         return "that the rule could not read, counted as wrong"
     if result.benchmark.layout in ("mcq", "cvbench", "wemath"):

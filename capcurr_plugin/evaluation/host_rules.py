@@ -24,6 +24,11 @@ _REFUSALS = (
     "Cannot determine the answer",
 )
 _FRACTION = re.compile(r"\\[dt]?frac\{([^{}]*)\}\{([^{}]*)\}")
+_MIXED = re.compile(r"(\d+)\s*(\\[dt]?frac\{\d+\}\{\d+\})")
+_THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+")
+_LEADING_ZEROS = re.compile(r"(?<![\d.])0+(?=\d)")
+_DRESS = re.compile(r"\\(?:left|right|boxed|[()\[\],;:! ])|\^\{?\\circ\}?|\$")
+_SIGNS = {"\\times": "*", "\\cdot": "*", "\\div": "/", ":": "/", "^": "**"}
 _PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
 _OPERATORS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
 
@@ -102,9 +107,11 @@ def number_of(text: str) -> Fraction | None:
     """The value of arithmetic on whole numbers and decimals, as Python or LaTeX writes it."""
     if len(text) > MAX_TEXT:
         return None
-    text = text.strip().strip("$").replace("\\left", "").replace("\\right", "")
-    text = _FRACTION.sub(r"((\1)/(\2))", text.replace("\\times", "*").replace("\\cdot", "*"))
-    text = text.replace("^", "**").translate(str.maketrans("{}", "()"))
+    text = _THOUSANDS.sub(lambda found: found[0].replace(",", ""), _DRESS.sub("", text))
+    text = _FRACTION.sub(r"((\1)/(\2))", _MIXED.sub(r"(\1+\2)", text))
+    for sign, operation in _SIGNS.items():
+        text = text.replace(sign, operation)
+    text = _LEADING_ZEROS.sub("", text.translate(str.maketrans("{}[]", "()()")))
     try:
         return _value(ast.parse(text.strip(), mode="eval").body, MAX_DEPTH)
     except (ValueError, SyntaxError, MemoryError, RecursionError, ZeroDivisionError):

@@ -57,7 +57,8 @@ class Kept:
 
     def last_lines(self, count: int) -> list[str]:
         """Of what the command printed, without empty lines."""
-        self._pump.join(timeout=5)
+        if self.process.poll() is not None:
+            self._pump.join(timeout=5)
         lines = self._tail.decode(errors="replace").replace("\r", "\n").split("\n")
         return [line.strip() for line in lines if line.strip()][-count:]
 

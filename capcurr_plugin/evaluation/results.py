@@ -21,7 +21,7 @@ from capcurr_plugin.evaluation.benchmark_results import (
 )
 from capcurr_plugin.evaluation.comparison import compare
 from capcurr_plugin.evaluation.published import Published, published_as, published_for
-from capcurr_plugin.evaluation.run_folders import Candidate, candidates, find, same_judge
+from capcurr_plugin.evaluation.run_folders import Candidate, candidates, find
 from capcurr_plugin.evaluation.score_files import LAYOUTS
 from capcurr_plugin.evaluation.suites import Benchmark, Suites, load_suites
 
@@ -149,8 +149,9 @@ def read_models(
     warnings: list[str],
 ) -> dict[str, Model]:
     """All models that have files of one of the benchmarks, with the result chosen on each."""
-    longer = [name for name in suites.longer_names if name not in benchmarks]
-    files = [f for f in find(folders, [*benchmarks, *suites.facts, *longer], warnings) if f.dataset in benchmarks]
+    others = [name for name in suites.longer_names if name not in benchmarks]
+    known = {*benchmarks, *suites.facts}
+    files = [found for found in find(folders, known, warnings, others) if found.dataset in benchmarks]
     if not files:
         raise InputError(
             f"{', '.join(map(str, folders))}: no files of VLMEvalKit's on {', '.join(benchmarks)}; name its work folder"
@@ -366,8 +367,7 @@ def _judges(model: Model, benchmarks: Sequence[str]) -> dict[str, list[str]]:
     for name in benchmarks:
         result = model.results[name]
         if result.layout.asks_judge and result.judge:
-            known = next((judge for judge in judges if same_judge(judge, result.judge)), result.judge)
-            judges.setdefault(known, []).append(name)
+            judges.setdefault(result.judge, []).append(name)
     return judges
 
 

@@ -29,11 +29,11 @@ _RUN = re.compile(r"T(\d{8})(?:-(\d{6})|_G?[0-9a-fA-F]+)")
 _NO_JUDGE = re.compile(
     r"(.*_)?(acc|auxmatch|checkpoint|detailed_results|extract|PREV|rating|result|results|score|structs|tmp)"
 )
-_JUDGES = {  # short forms in VLMEvalKit's file names
-    "chatgpt-0125": "openai",
-    "gpt-4-0125": "gpt4",
-    "gpt-4-turbo": "gpt4-turbo",
-    "gpt-4o-mini": "gpt4o-mini",
+_JUDGES = {  # short forms in names of some of VLMEvalKit's files
+    "openai": "chatgpt-0125",
+    "gpt4": "gpt-4-0125",
+    "gpt4-turbo": "gpt-4-turbo",
+    "gpt4o-mini": "gpt-4o-mini",
 }
 
 
@@ -92,19 +92,17 @@ class Folder:
     files: list[str] = field(default_factory=list)
 
 
-def same_judge(one: str | None, other: str | None) -> bool:
-    return one == other or judge_in_names(one) == judge_in_names(other)
-
-
-def judge_in_names(judge: str | None) -> str | None:
-    return _JUDGES.get(judge, judge) if judge else judge
+def judge_name(written: str | None) -> str | None:
+    """The judge's name, from how a file's name has it."""
+    return _JUDGES.get(written, written) if written else None
 
 
 # Folders
 
 
-def find(folders: Sequence[Path], datasets: Iterable[str], notes: list[str]) -> list[Found]:
-    """All files of these data sets, and of longer names that start like them; what is passed over is noted."""
+def find(folders: Sequence[Path], datasets: Iterable[str], notes: list[str], others: Iterable[str] = ()) -> list[Found]:
+    """All files of these data sets; what is passed over is noted. `others` are data sets whose names may start like
+    theirs."""
     gathered: dict[Path, Folder] = {}
     for folder in folders:
         if not folder.is_dir():
@@ -112,7 +110,7 @@ def find(folders: Sequence[Path], datasets: Iterable[str], notes: list[str]) -> 
         root = folder.resolve()
         for path in _files(root, notes):
             gathered.setdefault(path.parent, Folder(path.parent)).files.append(path.name)
-    return [found for folder in gathered.values() for found in _split(folder, set(datasets), notes)]
+    return [found for folder in gathered.values() for found in _split(folder, set(datasets), set(others), notes)]
 
 
 def _files(root: Path, notes: list[str]) -> Iterator[Path]:
@@ -147,7 +145,7 @@ def _inside(link: Path, root: Path) -> Path | None:
         real = link.resolve(strict=True)
     except (OSError, RuntimeError):
         return None
-    return real if root in real.parents else None
+    return real if real == root or root in real.parents else None
 
 
 def _more(count: int) -> str:
@@ -171,15 +169,16 @@ def _modified(path: Path) -> float:
 # Names
 
 
-def _split(folder: Folder, datasets: set[str], notes: list[str]) -> Iterator[Found]:
+def _split(folder: Folder, datasets: set[str], others: set[str], notes: list[str]) -> Iterator[Found]:
     status = _read_status(folder, notes)
-    known = sorted(datasets | _texts(status.get("datasets")).keys(), key=len, reverse=True)
+    known = sorted(datasets | others | _texts(status.get("datasets")).keys(), key=len, reverse=True)
     run = _RUN.fullmatch(folder.path.name)
     expected = folder.path.parent.name if run else folder.path.name
     models = [m for m in (expected, status.get("model_name")) if isinstance(m, str) and m]
     named = [m for m in models if any(_dataset(name, m, known) for name in folder.files)]
     groups: dict[tuple[str, str], dict[str, Path]] = {}
     foreign: list[tuple[str, str]] = []
+    unread: dict[str, None] = {}
     for name in folder.files:
         if name.startswith(".") and not name.endswith(".lock"):
             continue
@@ -192,6 +191,10 @@ def _split(folder: Folder, datasets: set[str], notes: list[str]) -> Iterator[Fou
         elif dataset in datasets:
             rest = name.removeprefix(".")[len(f"{model}_{dataset}") :]
             groups.setdefault((model, dataset), {})[rest] = folder.path / name
+        else:
+            unread.setdefault(dataset)
+    if unread:
+        notes.append(f"{folder.path}: also holds {', '.join(unread)}: read with --data NAME=LAYOUT")
     if foreign:
         name, model = foreign[0]
         notes.append(

@@ -28,6 +28,7 @@ API_FAILED = "Failed to obtain answer via API"
 AT_RANDOM = "Failed to predict, thus randomly generate one"
 NO_JUDGE = "no GPT-based answer matching under `exact_matching` policy"
 BY_RULE = "Prefetch succeed"
+ROUNDING = 0.01  # percentage points, of score files
 ROWS_TO_AN_IMAGE = 50  # more than any image has in POPE: such a column does not tell images apart
 
 
@@ -91,6 +92,7 @@ class Layout:
     optional: tuple[str, ...] = ()  # columns
     score_columns: tuple[str, ...] = ("split", "Overall")
     score_endings: tuple[str, ...] = (".csv",)
+    tolerance: float = ROUNDING  # percentage points between the headline and what the rows give
     asks_judge: bool = True  # what the rule cannot decide
     predictions_will_do: bool = False  # without a judge no judged file is written, and the predictions are scored
 
@@ -417,6 +419,7 @@ LAYOUTS = {
         columns=("answer", "choices", "log", "res"),
         sample=lambda row: _one(float(mathvision_is_right(row))),
         origin=lambda row: _retried_origin(row["log"]),
+        tolerance=1,  # some answers are equal to a computer algebra only
         score_columns=("Subject", "acc"),
     ),
     "mathverse": Layout(

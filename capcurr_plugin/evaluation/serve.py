@@ -26,8 +26,8 @@ from capcurr_plugin.evaluation.engines import ENGINES, PUBLISHED_TENSOR_PARALLEL
 from capcurr_plugin.evaluation.keeper import Kept
 
 TIMEOUT_MINUTES = 60.0  # the first start of a model downloads it
-POLL_SECONDS = 0.5
-GLANCE_SECONDS = 3.0  # for what holds a port to say what it serves
+POLL_SECONDS = 0.25
+GLANCE_SECONDS = 2.0  # for what holds a port to say what it serves
 TOOL_SECONDS = 60.0  # for nvidia-smi and docker to answer
 SHOWN_LINES, SHOWN_CHARACTERS = 5, 800  # of what an engine that died said last
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -369,6 +369,8 @@ def _wait_until_it_answers(plan: Plan, kept: Kept | None, deadline: float) -> st
             raise JobError(f"{_ended(plan.engine.name, kept)}, before it was ready")
         try:
             return health.answering_model(plan.api_base, deadline - time.monotonic(), expected)
+        except JobError as error:
+            raise JobError(f"{error}{_last_words(kept)}") from None
         except health.NotYet as reason:
             if plan.engine.service and isinstance(reason, health.Closed):
                 raise JobError(f"{plan.api_base}: {reason}; {plan.engine.service.unreachable}") from None
@@ -379,7 +381,7 @@ def _wait_until_it_answers(plan: Plan, kept: Kept | None, deadline: float) -> st
 
 def _end(engine: Engine, kept: Kept, log: Path | None) -> None:
     if kept.poll() is None:
-        _say(f"stopping {engine.name}")
+        _say(f"stopping {engine.name}; a second signal kills it")
     kept.end()
     if log and kept.sink_error:
         _say(f"note: {log}: is not complete ({kept.sink_error.strerror})")
@@ -396,9 +398,13 @@ def _unload(plan: Plan) -> None:
 def _ended(name: str, kept: Kept) -> str:
     code = kept.poll() or 0
     signals = {128 + sign: sign.name for sign in signal.Signals}
-    said = " | ".join(kept.last_lines(SHOWN_LINES))[-SHOWN_CHARACTERS:]
     how = f"was killed by {signals[code]}" if code in signals else f"ended with exit code {code}"
-    return f"{name} {how}" + (f" ({said})" if said else "")
+    return f"{name} {how}{_last_words(kept)}"
+
+
+def _last_words(kept: Kept | None) -> str:
+    said = " | ".join(kept.last_lines(SHOWN_LINES) if kept else ())
+    return f" (it said: {said[-SHOWN_CHARACTERS:]})" if said else ""
 
 
 def _say(text: str) -> None:

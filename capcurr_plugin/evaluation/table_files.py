@@ -61,7 +61,10 @@ def canonical(text: str) -> str:
         return ""
     if _WHOLE.fullmatch(text):
         return str(int(text.partition(".")[0]))
-    return repr(float(text)) if _DECIMAL.fullmatch(text) else text
+    if not _DECIMAL.fullmatch(text):
+        return text
+    value = float(text)
+    return str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
 
 
 def _selected(lines: Iterator[Sequence[Any]], wanted: list[str]) -> Iterator[Row]:

@@ -249,7 +249,7 @@ def _number(value: float | None) -> str:
 
 
 def _signed(value: float | None) -> str:
-    return "" if value is None else f"{value:+.2f}"
+    return "" if value is None else f"{round(value, 2) + 0.0:+.2f}"  # 0.0: no minus before a zero
 
 
 def _interval(interval: Sequence[float] | None, signed: bool = False) -> str:

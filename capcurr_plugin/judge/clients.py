@@ -5,14 +5,11 @@ import base64
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from capcurr_plugin.errors import JobError
 from capcurr_plugin.judge.config import JudgeConfig
 from capcurr_plugin.judge.ledger import Reply
-
-if TYPE_CHECKING:
-    import anthropic
 
 BUSY = {408, 409, 425, 429, 529}  # and all from 500 on
 
@@ -92,7 +89,7 @@ def _claude(config: JudgeConfig) -> Ask:
     return ask
 
 
-def _claude_client(config: JudgeConfig) -> "anthropic.Anthropic | anthropic.AnthropicBedrock":
+def _claude_client(config: JudgeConfig) -> Any:
     try:
         import anthropic
     except ImportError:
@@ -106,7 +103,8 @@ def _claude_client(config: JudgeConfig) -> "anthropic.Anthropic | anthropic.Anth
             return anthropic.Anthropic(api_key=config.key or _key(config, "ANTHROPIC_API_KEY"), **options)
         key = config.key or os.environ.get("AWS_BEARER_TOKEN_BEDROCK")
         region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
-        return anthropic.AnthropicBedrock(aws_region=region, **({"api_key": key} if key else {}), **options)
+        bedrock: Any = anthropic  # which exports it by other means in every second version
+        return bedrock.AnthropicBedrock(aws_region=region, **({"api_key": key} if key else {}), **options)
     except (ImportError, anthropic.AnthropicError) as error:
         raise JudgeFailed(f"judge {config.name}: {' '.join(str(error).split())}; {BEDROCK_ACCESS}") from None
     except TypeError:

@@ -14,7 +14,7 @@ from typing import Any
 from vlmeval.api.adapters import ModelAdapter  # pyright: ignore[reportMissingImports]
 
 from capcurr_plugin.evaluation.responses import Response
-from capcurr_plugin.prompt import Placement, system_message
+from capcurr_plugin.prompt import Placement, system_message, user_turn
 from capcurr_plugin.reward.boxed import extract_boxed
 from capcurr_plugin.vlmeval_host import run_files
 
@@ -43,7 +43,7 @@ class CapabilityAdapter(ModelAdapter):
     """One adapter serves one model object, whose rows are asked from many threads."""
 
     def __init__(self, prompt: Placement = "system") -> None:
-        self.prompt = prompt
+        self.prompt: Placement = prompt
         self._asked = threading.local()
         self._dataset: Any = None
 
@@ -63,7 +63,7 @@ class CapabilityAdapter(ModelAdapter):
         return self._dataset is not None
 
     def build_prompt(self, line: Mapping[str, Any], dataset: str | None = None) -> list[Part]:
-        return with_row(self._dataset.build_prompt(line), line["index"])
+        return row_prompt(self._dataset, line, self.prompt)
 
     # One request
 
@@ -104,11 +104,14 @@ class CapabilityAdapter(ModelAdapter):
         )
 
 
-def with_row(message: Sequence[Mapping[str, Any]], row: Any) -> list[Part]:
-    parts = [Part(part) for part in message]
-    for part in parts:
-        part.row = row
-    return parts
+def row_prompt(dataset: Any, line: Mapping[str, Any], prompt: Placement) -> list[Part]:
+    """What the data set itself asks of a row, with the unified prompt where it stands in the user's turn."""
+    message = [Part(part) for part in dataset.build_prompt(line)]
+    for part in message:
+        part.row = line["index"]
+    last = next(part for part in reversed(message) if part["type"] == "text")
+    last["value"] = user_turn(last["value"], prompt)
+    return message
 
 
 def make_response(row: Any, message: Mapping[str, Any], prompt: Placement, **facts: Any) -> Response:

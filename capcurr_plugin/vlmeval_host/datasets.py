@@ -4,13 +4,11 @@ VLMEvalKit has a set of its own with a similar name, less one task and with anot
 tables are built by `capcurr data visonlyqa` and lie in LMUData.
 """
 
-import os
 import re
 from collections.abc import Mapping
-from types import ModuleType
+from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from vlmeval.dataset.image_mcq import ImageMCQDataset  # pyright: ignore[reportMissingImports]
 from vlmeval.dataset.utils import build_judge  # pyright: ignore[reportMissingImports]
 from vlmeval.dataset.utils.multiple_choice import (  # pyright: ignore[reportMissingImports]
@@ -24,21 +22,12 @@ NAMES = ("VisOnlyQA-Synthetic", "VisOnlyQA-Real")
 RULE = "the letters of all figures that fit"  # the log of a row that no judge is asked about
 
 
-def register(module: ModuleType) -> None:
-    """`vlmeval.dataset`"""
-    if VisOnlyQA not in module.DATASET_CLASSES:
-        module.DATASET_CLASSES.insert(0, VisOnlyQA)
-        module.SUPPORTED_DATASETS.extend(NAMES)
-        module.VisOnlyQA = VisOnlyQA
-
-
 class VisOnlyQA(ImageMCQDataset):
     DATASET_URL = dict.fromkeys(NAMES, "")
-    DATASET_MD5: dict[str, str] = {}
 
     def prepare_tsv(self, url: str, file_md5: str | None = None) -> Any:
-        path = os.path.join(LMUDataRoot(), f"{self.dataset_name}.tsv")
-        if not os.path.exists(path):
+        path = Path(LMUDataRoot(), f"{self.dataset_name}.tsv")
+        if not path.exists():
             raise FileNotFoundError(
                 f"{path}: is not there; build it from the public files: capcurr data visonlyqa FILE... {path}"
             )
@@ -56,7 +45,8 @@ class VisOnlyQA(ImageMCQDataset):
         """VLMEvalKit's own reading of one chosen option; a list of figures is right when it is the whole list."""
         name = judge_kwargs.get("model", "exact_matching")
         model = None if name == "exact_matching" else build_judge(**judge_kwargs)
-        data = load(eval_file).sort_values(by="index")
+        table: Any = load(eval_file)
+        data = table.sort_values(by="index")
         data["prediction"] = data["prediction"].astype(str)
         rows = [row for _, row in data.iterrows()]
         verdicts = track_progress_rich(
@@ -79,7 +69,7 @@ class VisOnlyQA(ImageMCQDataset):
         return str(line["question_type"]) == "multiple_answers"
 
 
-def _verdict(model: Any, row: "pd.Series[Any]", dataset: str, several: bool) -> dict[str, Any]:
+def _verdict(model: Any, row: Mapping[str, Any], dataset: str, several: bool) -> Any:
     if not several:
         return extract_answer_from_item(model, row, dataset)
     letters = sorted(set(re.findall(r"(?<![A-Za-z])[A-Da-d](?![A-Za-z])", row["prediction"])))

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from capcurr_plugin.vlmeval_host import run_files
@@ -24,13 +23,23 @@ def rebind(original: object, replacement: object) -> None:
                     setattr(module, name, replacement)
 
 
-def at_files(module: ModuleType) -> None:
+def at_datasets(module: Any) -> None:
+    """`vlmeval.dataset`"""
+    from capcurr_plugin.vlmeval_host.datasets import NAMES, VisOnlyQA
+
+    if VisOnlyQA not in module.DATASET_CLASSES:
+        module.DATASET_CLASSES.insert(0, VisOnlyQA)
+        module.SUPPORTED_DATASETS.extend(NAMES)
+        module.VisOnlyQA = VisOnlyQA  # by this name a configuration of run.py finds it
+
+
+def at_files(module: Any) -> None:
     """`vlmeval.smp.file`"""
     rebind(module.prepare_reuse_files, _preparing(module.prepare_reuse_files))
     rebind(module.build_eval_id, _alone_in_its_second(module.build_eval_id))
 
 
-def at_status(module: ModuleType) -> None:
+def at_status(module: Any) -> None:
     """`vlmeval.smp.status_report`"""
     upsert = module.upsert_dataset_status
 
@@ -44,12 +53,12 @@ def at_status(module: ModuleType) -> None:
     rebind(upsert, upserting)
 
 
-def at_inference(module: ModuleType) -> None:
+def at_inference(module: Any) -> None:
     """`vlmeval.inference`"""
     rebind(module.infer_data_job, _inferring(module.infer_data_job))
 
 
-def at_pipeline(module: ModuleType) -> None:
+def at_pipeline(module: Any) -> None:
     """`vlmeval.inference_api`, which --api-mode uses"""
     pipeline = module.APIEvalPipeline
     start, link = pipeline.__init__, pipeline._create_symlinks
@@ -69,7 +78,7 @@ def at_pipeline(module: ModuleType) -> None:
     pipeline.__init__, pipeline._create_symlinks = starting, linking
 
 
-def at_client(module: ModuleType) -> None:
+def at_client(module: Any) -> None:
     """`vlmeval.api.openai_sdk`: the reply holds what the adapter is not handed."""
     wrapper = module.OpenAISDKWrapper
     generate_inner = wrapper.generate_inner

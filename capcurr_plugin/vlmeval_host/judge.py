@@ -1,4 +1,4 @@
-"""Our judges in the place that VLMEvalKit's evaluators ask. Imports VLMEvalKit, so only its own hooks may import this."""
+"""Our judges in the place that VLMEvalKit's evaluators ask. Imports VLMEvalKit, so only its hooks may import this."""
 
 import mimetypes
 import os
@@ -31,7 +31,7 @@ class HostJudge(BaseAPI):
         self.model = config.name
 
     def working(self) -> bool:
-        """True without a call: with all verdicts kept no judge is needed, and one that fails raises when it is asked."""
+        """True without a call: with all verdicts kept none is needed, and one that fails raises when asked."""
         return True
 
     def generate(self, message: Any, **options: Any) -> str:

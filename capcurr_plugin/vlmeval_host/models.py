@@ -1,10 +1,8 @@
 """The models behind the aliases. Imports VLMEvalKit, so only its own hooks may import this module."""
 
-import os
 import threading
 from collections.abc import Mapping, Sequence
 from functools import partial
-from types import ModuleType
 from typing import Any, NoReturn
 
 import requests
@@ -12,16 +10,17 @@ from vlmeval.api import LMDeployAPI  # pyright: ignore[reportMissingImports]
 from vlmeval.api.adapters import register_adapter  # pyright: ignore[reportMissingImports]
 
 from capcurr_plugin.evaluation.aliases import Alias, api_root, load_aliases
+from capcurr_plugin.prompt import Placement
 from capcurr_plugin.vlmeval_host import run_files
-from capcurr_plugin.vlmeval_host.adapter import CapabilityAdapter, make_response, request_name, with_row
+from capcurr_plugin.vlmeval_host.adapter import CapabilityAdapter, make_response, request_name, row_prompt
 
 ANSWER_SECONDS = 10
 RETRY = 10  # run.py's --retry takes its place
 
-ADAPTERS = {"system": "capcurr", "user": "capcurr-user", "none": "capcurr-none"}
+ADAPTERS: dict[Placement, str] = {"system": "capcurr", "user": "capcurr-user", "none": "capcurr-none"}
 
 
-def register(config: ModuleType) -> None:
+def register(config: Any) -> None:
     """VLMEvalKit reads and edits a partial's keywords."""
     for prompt, name in ADAPTERS.items():
         register_adapter(name, partial(CapabilityAdapter, prompt))
@@ -134,7 +133,7 @@ def _local_class(host_class: type) -> type:
             return self._dataset is not None
 
         def build_prompt(self, line: Mapping[str, Any], dataset: str | None = None) -> Sequence[Mapping[str, Any]]:
-            return with_row(self._dataset.build_prompt(line), line["index"])
+            return row_prompt(self._dataset, line, self._alias.prompt)
 
         def generate(self, message: Any, dataset: str | None = None) -> str:
             said = str(super().generate(message=message, dataset=dataset))

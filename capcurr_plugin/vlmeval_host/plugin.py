@@ -2,18 +2,17 @@
 
 import sys
 from functools import wraps
-from types import ModuleType
 from typing import Any
 
 
-def on_config(config: ModuleType) -> None:
-    """Add the adapter, the aliases and the data sets to those that run.py knows, and look after the files of its runs."""
+def on_config(config: Any) -> None:
+    """Add the adapter, the aliases and the data sets to those that run.py knows, and look after its files."""
     from _capcurr_boot import when_executed
 
-    from capcurr_plugin.vlmeval_host import datasets, hooks, models
+    from capcurr_plugin.vlmeval_host import hooks, models
 
     models.register(config)
-    when_executed("vlmeval.dataset", datasets.register)
+    when_executed("vlmeval.dataset", hooks.at_datasets)
     when_executed("vlmeval.smp.file", hooks.at_files)
     when_executed("vlmeval.smp.status_report", hooks.at_status)
     when_executed("vlmeval.inference", hooks.at_inference)
@@ -21,7 +20,7 @@ def on_config(config: ModuleType) -> None:
     when_executed("vlmeval.api.openai_sdk", hooks.at_client)
 
 
-def on_judge_util(judge_util: ModuleType) -> None:
+def on_judge_util(judge_util: Any) -> None:
     """Let `--judge` find our judges. VLMEvalKit's API clients are half imported now: they are not touched here."""
     from capcurr_plugin.judge.config import find_judge
 

@@ -55,7 +55,7 @@ def keep(dataset: str, response: Response) -> None:
 
 
 def predictions_of(work_dir: str, model_name: str, dataset: str) -> Path:
-    return Path(get_pred_file_path(work_dir, model_name, dataset, use_env_format=True))
+    return Path(str(get_pred_file_path(work_dir, model_name, dataset, use_env_format=True)))
 
 
 def end(dataset: str, predictions: Path) -> None:
@@ -64,7 +64,7 @@ def end(dataset: str, predictions: Path) -> None:
     recorded = journal_of(predictions).exists() or _side_cars_elsewhere(predictions)
     if not predictions.exists() or not recorded:
         return
-    table = load(str(predictions))
+    table: Any = load(str(predictions))
     if not side_car(predictions).exists() or journal_of(predictions).exists():
         settled = settle(predictions, zip(table["index"], table["prediction"], strict=True))
         logger.info(
@@ -131,9 +131,9 @@ def _read_mark(content: bytes) -> float | None:
 def mend(predictions: Path, dataset: Any, since: float, source: Path) -> None:
     """Make what a killed run left (in the folder of `source`, and taken over from there) fit to go on with."""
     for table in map(Path, fetch_aux_files(str(predictions))):
-        if table.suffix in TABLES and table != predictions and "_responses" not in table.stem:
-            if table.stat().st_mtime >= since - 1:
-                _remove(table, "was being written when its run was killed")
+        ours = table == predictions or "_responses" in table.stem
+        if table.suffix in TABLES and not ours and table.stat().st_mtime >= since - 1:
+            _remove(table, "was being written when its run was killed")
     recorded = {r.index: r for r in _recorded(predictions, source) if r.response is not None}
     if predictions.exists() and _is_cut_off(predictions, recorded):
         _remove(predictions, "was cut off when its run was killed; its answers are taken from the journal")
@@ -158,7 +158,7 @@ def _recorded(predictions: Path, source: Path) -> Iterator[Response]:
 
 def _is_cut_off(path: Path, recorded: dict[str, Response]) -> bool:
     try:
-        content = load(str(path))
+        content: Any = load(str(path))
         rows = zip(content["index"], content["prediction"], strict=True) if recorded else ()
         return any(str(i) in recorded and not same_text(p, recorded[str(i)].prediction) for i, p in rows)
     except Exception:  # noqa: BLE001  whatever half a file makes of its reader
@@ -166,7 +166,7 @@ def _is_cut_off(path: Path, recorded: dict[str, Response]) -> bool:
 
 
 def _add(path: Path, answers: dict[Any, str]) -> None:
-    have = load(str(path)) if path.exists() else {}
+    have: Any = load(str(path)) if path.exists() else {}
     if answers.keys() - have.keys():
         with replacing(path) as file:
             pickle.dump(answers | have, file)

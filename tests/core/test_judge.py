@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import pairwise
 
 import local_servers as servers
 import pytest
@@ -213,7 +214,7 @@ def test_the_servers_own_retry_after_is_kept(make):
 
     with servers.serving(echo, twice_busy) as server:
         make(server).ask(["x"])
-    assert [later - earlier >= 1 for earlier, later in zip(asked, asked[1:], strict=False)] == [True, True]
+    assert [later - earlier >= 1 for earlier, later in pairwise(asked)] == [True, True]
 
 
 @pytest.mark.parametrize(
@@ -236,11 +237,11 @@ def test_what_asking_again_cannot_help_fails_at_once(make, fault, told):
 
 def test_a_judge_that_stays_busy_fails_with_the_last_reason(make, monkeypatch):
     monkeypatch.setattr("capcurr_plugin.judge.judge.BACKOFF", 0.01)
-    with servers.serving(echo, lambda number, body: servers.http_error(529)) as server:
-        with pytest.raises(JudgeFailed, match="no verdict after 4 tries, last: HTTP 529"):
-            make(server, retry=3).ask(["x"])
+    busy = servers.serving(echo, lambda number, body: servers.http_error(529))
+    with busy as server, pytest.raises(JudgeFailed, match="no verdict after 4 tries, last: HTTP 529"):
+        make(server, retry=3).ask(["x"])
     assert len(server.requests) == 4
-    with pytest.raises(JudgeFailed, match="no verdict after 2 tries, last: .*Connect"):
+    with pytest.raises(JudgeFailed, match=r"no verdict after 2 tries, last: .*Connect"):
         make(server, retry=1).ask(["x"])
 
 
@@ -266,7 +267,10 @@ def test_without_a_key_nothing_is_sent(make):
 def test_a_ledger_that_is_no_database_is_told(make, tmp_path):
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / "verdicts.sqlite").write_bytes(b"not a database" * 100)
-    with servers.serving(echo) as server, pytest.raises(JobError, match="verdicts.sqlite: the verdicts cannot be kept"):
+    with (
+        servers.serving(echo) as server,
+        pytest.raises(JobError, match=r"verdicts\.sqlite: the verdicts cannot be kept"),
+    ):
         make(server).ask(["x"])
 
 

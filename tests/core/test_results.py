@@ -140,8 +140,11 @@ def test_names_may_hold_anything(tmp_path, capsys):
     run.mathverse("MathVerse_MINI_Vision_Only", 300, 788)
     run.mathverse("MathVerse_MINI_Vision_Only_cot", 700, 788)
     run.mcq("BLINK_circular", 1, 2)
-    found = report(capsys, tmp_path)["models"]
+    told = report(capsys, tmp_path)
+    found = told["models"]
     assert list(found) == [model]
+    also = "also holds BLINK_circular, MathVerse_MINI_Vision_Only_cot: read with --data NAME=LAYOUT"
+    assert told["warnings"] == [f"{run.folder}: {also}"]
     cells = found[model]["benchmarks"]
     assert {name for name, cell in cells.items() if cell["value"] is not None} == {
         "MMStar",
@@ -254,7 +257,7 @@ def test_the_newest_complete_run_is_used(tmp_path, capsys):
     notes = " ".join(cell["notes"])
     assert "T20260105-000000 is newer, and was passed over: predicted, but not judged" in notes
     assert f"T20260104-000000 by {JUDGE} is newer, and was passed over: 20 rows, where the benchmark has 765" in notes
-    assert "the newest of 4 runs" in notes
+    assert "chosen from 4 runs" in notes
 
 
 def test_a_short_run_is_used_only_with_a_mark(tmp_path, capsys):
@@ -299,7 +302,8 @@ def test_judges_are_not_mixed(tmp_path, capsys):
 def test_short_forms_of_judges_are_the_same_judge(work, capsys):
     """VLMEvalKit names files of WeMath gpt4o-mini, and all others gpt-4o-mini."""
     model = only_model(capsys, work / STAGED, "--suite", "main", "--judge", JUDGE)
-    assert model["benchmarks"]["WeMath"]["judge"] == "gpt4o-mini"
+    assert model["benchmarks"]["WeMath"]["judge"] == JUDGE
+    assert model["benchmarks"]["WeMath"]["files"]["score"].endswith("_WeMath_gpt4o-mini_score.csv")
     assert model["averages"]["visual_math"]["doubts"] == []
 
 

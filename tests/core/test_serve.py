@@ -23,7 +23,7 @@ from capcurr_plugin import cli
 from capcurr_plugin.errors import InputError, JobError
 from capcurr_plugin.evaluation import health
 from capcurr_plugin.evaluation.aliases import load_aliases
-from capcurr_plugin.evaluation.engines import ENGINES
+from capcurr_plugin.evaluation.engines import ENGINES, Launch
 from capcurr_plugin.evaluation.keeper import Kept
 from capcurr_plugin.evaluation.serve import Options, make_plan, serving
 
@@ -32,6 +32,8 @@ LONG = 60  # seconds that anything may take on a busy machine
 
 
 # Commands
+
+REAL = json.loads((Path(__file__).parents[1] / "engines" / "options.json").read_text())  # of the engines themselves
 
 
 @pytest.fixture(autouse=True)
@@ -130,6 +132,57 @@ def test_every_setting_reaches_every_engine(capsys, engine, backbone):
             argv += [f"--{name.replace('_', '-')}", value]
     words, _ = dry_run(capsys, *argv, "--", "--seed", "1")
     assert words == shlex.split(OTHERS[engine])
+
+
+KINDS = {"integer": int, "number": float, "json": json.loads, "text": str, "words": str}
+
+
+def fits(words, options):
+    """What is left of the words when options with their values are taken out; AssertionError if one does not fit."""
+    rest, words = [], list(words)
+    while words:
+        word = words.pop(0)
+        if not word.startswith("--"):
+            rest.append(word)
+            continue
+        assert word in options
+        if options[word] != "flag":
+            KINDS[options[word]](words.pop(0))
+    return rest
+
+
+def launches():
+    """Each backbone with no setting, with each one alone, and with all."""
+    more = {"model_id": "name", "min_pixels": 3136, "max_pixels": 50176}
+    for backbone in PORTS:
+        alias = ALIASES[f"{backbone}_Base"]
+        for settings in ({}, *({name: value} for name, value in (SETTINGS | more).items()), SETTINGS | more):
+            yield Launch(alias.backbone.base, "127.0.0.1", alias.port, **settings)
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang", "lmdeploy", "transformers"])
+def test_commands_have_the_options_that_the_engine_has(engine):
+    program = {"lmdeploy": ["lmdeploy", "serve", "api_server"]}.get(engine, [engine, "serve"])
+    for launch in launches():
+        (command,) = ENGINES[engine].commands(launch)
+        assert command[: len(program)] == program
+        positional = fits(command[len(program) :], REAL[engine]["options"])
+        assert positional == [launch.model] * len(REAL[engine]["positional"])
+    with pytest.raises((AssertionError, ValueError)):
+        fits(["--port", "many"], REAL[engine]["options"])
+
+
+def test_commands_have_the_options_that_docker_documents(tmp_path):
+    documented = REAL["docker-model-runner"]
+    folder = Launch(str(model_folder(tmp_path / "model")), "127.0.0.1", 12434)
+    for launch in (*launches(), folder):
+        service = ENGINES["docker-model-runner"].service
+        for command in (*ENGINES["docker-model-runner"].commands(launch), service.unload(launch)):
+            words, _, runtime = " ".join(command).partition(" -- ")
+            docker, model, verb, *words = words.split(" ")
+            assert (docker, model) == ("docker", "model")
+            assert len(fits(words, documented["commands"][verb])) == 1
+            assert fits(runtime.split(), documented["runtime"]) == []
 
 
 def test_settings_of_an_alias_reach_the_engine(capsys, tmp_path):
@@ -384,7 +437,7 @@ def test_a_server_comes_up_answers_and_goes(engine, tmp_path, capfd):
     assert log.read_text().startswith("of an earlier start\nloading serve Qwen/Qwen3-VL-8B-Instruct --host 127.0.0.1")
     said = capfd.readouterr()
     assert said.out == ""
-    assert said.err == f"starting: {plan.shell_line}\nstopping vllm\n"
+    assert said.err == f"starting: {plan.shell_line}\nstopping vllm; a second signal kills it\n"
 
 
 def test_what_an_engine_prints_is_shown_as_it_comes(engine, capfd):
@@ -402,7 +455,7 @@ def test_what_an_engine_prints_is_shown_as_it_comes(engine, capfd):
 )
 def test_an_engine_that_dies_says_why(engine, code, how):
     folder = engine(dies=code, children=[True], child=SLEEPS)
-    said = r"\(.*Traceback \| RuntimeError: no memory\), before it was ready$"
+    said = r"\(it said: .*Traceback \| RuntimeError: no memory\), before it was ready$"
     with pytest.raises(JobError, match=f"^vllm {how} {said}"), serving(plan_of(), timeout_minutes=LONG / 60):
         pass
     assert not any(map(alive, pids_of(folder)))
@@ -418,7 +471,7 @@ def test_an_engine_that_dies_later_is_noticed(engine):
 
 def test_a_program_that_does_not_start(engine, machine):
     (machine / "vllm").write_text("#!/no/such/interpreter\n")
-    said = r"exit code 127 \(vllm: cannot be started \(No such file or directory\)\)"
+    said = r"exit code 127 \(it said: vllm: cannot be started \(No such file or directory\)\)"
     with pytest.raises(JobError, match=said), serving(plan_of(), timeout_minutes=1):
         pass
 
@@ -490,11 +543,11 @@ def test_a_known_id_needs_no_list(monkeypatch):
 
 def test_an_engine_that_refuses_what_is_asked_of_it(engine):
     engine(chats=[[500, {"error": {"message": "no image decoder"}}]])
-    said = r"refuses a chat of one token about an image with org/model: HTTP 500: .*no image decoder"
+    said = r"refuses a chat of one token about an image with org/model: HTTP 500: .*no image decoder.* \(it said"
     with pytest.raises(JobError, match=said), serving(plan_of(), timeout_minutes=LONG / 60):
         pass
     engine(models=[401, "Unauthorized"])
-    said = r"refuses the list of its models: HTTP 401: Unauthorized; capcurr sends it no API key$"
+    said = r"refuses the list of its models: HTTP 401: Unauthorized; capcurr sends it no API key \(it said"
     with pytest.raises(JobError, match=said), serving(plan_of(), timeout_minutes=LONG / 60):
         pass
 
@@ -590,7 +643,7 @@ def test_a_model_is_loaded_into_docker_and_unloaded(docker):
 
 def test_a_docker_that_fails_says_why(docker, monkeypatch):
     monkeypatch.setenv("DOCKER_FAILS", "pull")
-    said = r"^docker model pull hf.co/Qwen/Qwen3-VL-8B-Instruct ended with exit code 1 \(no such model\)$"
+    said = r"^docker model pull hf.co/Qwen/Qwen3-VL-8B-Instruct ended with exit code 1 \(it said: no such model\)$"
     with pytest.raises(JobError, match=said), serving(docker_plan(free_port()), timeout_minutes=LONG / 60):
         pass
     assert docker.read_text().splitlines() == LOADED[:2] + UNLOADED

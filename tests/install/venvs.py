@@ -14,10 +14,16 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 STAND_IN = {
     "vlmeval/__init__.py": "",
     "vlmeval/config.py": "supported_VLM = {}\n",
-    "vlmeval/dataset/__init__.py": "from .utils import build_judge\n",
+    "vlmeval/dataset/__init__.py": "from .utils import build_judge\nDATASET_CLASSES = []\nSUPPORTED_DATASETS = []\n",
+    "vlmeval/dataset/image_mcq.py": "class ImageMCQDataset: pass\n",
+    "vlmeval/dataset/utils/multiple_choice.py": "extract_answer_from_item = report_acc = None\n",
+    "vlmeval/utils.py": "track_progress_rich = None\n",
     "vlmeval/dataset/utils/__init__.py": "from .judge_util import build_judge\n",
     "vlmeval/dataset/utils/judge_util.py": "def build_judge(**options): return options\n",
     "vlmeval/api/__init__.py": "class LMDeployAPI:\n    def __init__(self, **options): self.options = options\n",
+    "vlmeval/api/adapters.py": "class ModelAdapter: pass\ndef register_adapter(name, factory): return factory\n",
+    "vlmeval/smp.py": "from logging import getLogger as get_logger\n"
+    "fetch_aux_files = get_pred_file_path = load = LMUDataRoot = dump = get_intermediate_file_path = None\n",
 }
 
 

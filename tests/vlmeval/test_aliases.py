@@ -1,11 +1,9 @@
 """The aliases inside the real VLMEvalKit, against a local server that records what it is asked."""
 
-import json
 import multiprocessing
-import threading
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import local_servers as servers
 import pytest
 from vlmeval.config import supported_VLM
 
@@ -28,58 +26,36 @@ PORTS = {
 }
 
 
-class Server(BaseHTTPRequestHandler):
-    def do_GET(self):
-        self.answer({"object": "list", "data": [{"id": "served/model", "object": "model"}]})
-
-    def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.requests.append(body)
-        message = {"role": "assistant", "content": "<think> x </think> \\boxed{B}"}
-        choice = {"index": 0, "finish_reason": "stop", "message": message}
-        self.answer({"id": "1", "object": "chat.completion", "model": body["model"], "choices": [choice]})
-
-    def answer(self, value):
-        content = json.dumps(value).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *_):
-        pass
-
-
 @pytest.fixture
 def server():
-    with ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
-        server.requests = []
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with servers.serving(lambda body: servers.chat_completion("<think> x </think> \\boxed{B}")) as server:
         yield server
-        server.shutdown()
 
 
 def test_all_published_aliases_are_known():
     for name, port in PORTS.items():
         assert isinstance(supported_VLM[name], partial)
         assert supported_VLM[name].keywords["api_base"] == f"http://127.0.0.1:{port}/v1"
+        assert (f"{name}_Local" in supported_VLM) == name.startswith("Qwen")
 
 
 @pytest.mark.parametrize("name", PORTS)
 def test_trained_models_get_the_unified_prompt_and_base_models_none(server, name):
-    model = supported_VLM[name](api_base=f"http://127.0.0.1:{server.server_address[1]}/v1", retry=1)
-    assert model.generate([{"type": "text", "value": "Which? A or B"}]) == "<think> x </think> \\boxed{B}"
+    model = supported_VLM[name](api_base=server.url, retry=1)
+    assert model.generate([{"type": "text", "value": "Which? A or B"}]) == "B"
     (request,) = server.requests
     assert request["model"] == "served/model"
-    assert request["temperature"] == 0
+    assert (request["temperature"], request["max_tokens"]) == (0, 16384)
     system = [message["content"] for message in request["messages"] if message["role"] == "system"]
     assert system == ([] if name.endswith("_Base") else [UNIFIED_PROMPT])
 
 
 def test_a_dead_server_is_one_clear_line_before_any_inference():
-    with pytest.raises(ConnectionError, match=r"no model server answers at http://127\.0\.0\.1:9/v1 .*start one there"):
-        supported_VLM["Qwen3_VL_8B_Staged"](api_base="http://127.0.0.1:9/v1")
+    model = supported_VLM["Qwen3_VL_8B_Staged"](api_base="http://127.0.0.1:9/v1")
+    with pytest.raises(
+        SystemExit, match=r"capcurr: error: no model server answers at http://127\.0\.0\.1:9/v1 .*start one"
+    ):
+        model.set_dump_image(None)
 
 
 def known_in_child(name):

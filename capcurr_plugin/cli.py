@@ -16,6 +16,10 @@ COMMANDS = {
     "demo": ("capcurr_plugin.demo", "see the parts at work on a small built-in data set"),
     "recipes": ("capcurr_plugin.recipes", "list the published runs, and show the command that runs one"),
     "train": ("capcurr_plugin.verl_host.train", "train a backbone: the stages of a recipe, each a run of verl"),
+    "results": (
+        "capcurr_plugin.evaluation.results",
+        "tabulate VLMEvalKit's scores with intervals, and compare two models",
+    ),
     "score": ("capcurr_plugin.score_file", "score a file of responses, also beside math-verify or MathRuler"),
     "data captions": ("capcurr_plugin.data.captions", "write captions as supervised training data"),
     "data convert": ("capcurr_plugin.data.convert", "convert and check row files: JSON Lines, Parquet, verl's form"),

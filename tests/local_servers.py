@@ -1,6 +1,7 @@
 """Servers on this machine in place of what costs money or needs a GPU, spoken to by the real clients."""
 
 import json
+import random
 import threading
 import time
 from contextlib import contextmanager
@@ -138,3 +139,25 @@ def hanging(seconds):
         handler.close_connection = True
 
     return hang
+
+
+FAULTS = {
+    "429": http_error(429, retry_after_ms="5"),
+    "500": http_error(500),
+    "529": http_error(529),
+    "garbage": garbage,
+    "no message": lambda handler: handler.send(200, {"type": "error"}),
+    "hangs": hanging(1.0),
+    "closes": closed_in_the_middle,
+}
+
+
+def sometimes(seed, share=0.3, kinds=tuple(FAULTS)):
+    """A share of all requests ends badly, in every way."""
+    dice, lock = random.Random(seed), threading.Lock()
+
+    def fault(number, body):
+        with lock:
+            return FAULTS[dice.choice(kinds)] if dice.random() < share else None
+
+    return fault

@@ -47,7 +47,7 @@ class Engine:
     program: str  # on the PATH where the engine is installed
     install: str
     options: Mapping[str, str]  # what a Launch may set -> the engine's option for it
-    commands: Callable[[Launch], list[list[str]]]  # the last one serves; the others prepare it
+    commands: Callable[[Launch], list[list[str]]]  # one that serves; of a service, those that load the model
     needs_gpu: bool = True
     gpu_memory_utilization: float | None = None  # of the published runs
     # The id of the model in requests, where it is not what the server lists first

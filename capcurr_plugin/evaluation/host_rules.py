@@ -71,12 +71,13 @@ def yes_or_no(answer: str) -> str:
 
 
 def mathvista_is_right(row: Mapping[str, str]) -> bool:
+    """Of integers, pandas makes decimals where a table has no other answers."""
     extracted = row["res"]
     if row["question_type"] == "multi_choice":
         return option_of(extracted, _lettered(row["choices"])) == row["answer_option"]
     try:
         if row["answer_type"] == "integer":
-            return int(extracted) == int(row["answer"])
+            return int(extracted) == int(row["answer"].strip().removesuffix(".0"))
         if row["answer_type"] == "float":
             return float(extracted) == float(row["answer"])
     except ValueError:

@@ -42,14 +42,15 @@ class Kept:
 
     def _copy(self, sink: IO[bytes]) -> None:
         assert self.process.stdout
-        while chunk := os.read(self.process.stdout.fileno(), 1 << 16):
-            self._tail = (self._tail + chunk)[-TAIL_BYTES:]
-            if self.sink_error is None:
-                try:
-                    sink.write(chunk)
-                    sink.flush()
-                except OSError as error:  # a full disk, a closed terminal: the command must not block on it
-                    self.sink_error = error
+        with self.process.stdout as output:
+            while chunk := os.read(output.fileno(), 1 << 16):
+                self._tail = (self._tail + chunk)[-TAIL_BYTES:]
+                if self.sink_error is None:
+                    try:
+                        sink.write(chunk)
+                        sink.flush()
+                    except OSError as error:  # a full disk, a closed terminal: the command must not block on it
+                        self.sink_error = error
 
     def poll(self) -> int | None:
         """The exit code once all has ended; 128 + N when signal N ended the command."""
@@ -131,6 +132,8 @@ def _end_all(process: "subprocess.Popen[bytes]", grace_seconds: float, hurry: th
                 break
             time.sleep(POLL_SECONDS / 2)
             _reap(process)
+    if living := _living(process.pid):
+        print(f"still there after SIGKILL: {sorted(living)}", flush=True)
 
 
 def _living(group: int) -> set[int]:

@@ -111,7 +111,7 @@ def settle(predictions: Path, rows: Iterable[tuple[Any, Any]]) -> Settled:
             found = _matching(known, str(index), prediction)
             if found is None:
                 if others is None:
-                    others = _by_index(_of_sibling_runs(predictions))
+                    others = _by_index(of_sibling_runs(predictions))
                 found = _matching(others, str(index), prediction)
             if found is None:
                 found = Response(str(index), str(prediction))
@@ -128,7 +128,7 @@ def _line(response: Response) -> bytes:
     return json.dumps(asdict(response), ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
 
 
-def _of_sibling_runs(predictions: Path) -> list[Path]:
+def of_sibling_runs(predictions: Path) -> list[Path]:
     """Side-cars and journals of other runs of the model: VLMEvalKit keeps a folder a run, named by its time."""
     folders = sorted(predictions.parent.parent.glob("T[0-9]*"), reverse=True)
     names = (side_car(predictions).name, journal_of(predictions).name)

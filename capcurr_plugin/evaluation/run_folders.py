@@ -19,9 +19,11 @@ from capcurr_plugin.evaluation.responses import side_car
 from capcurr_plugin.evaluation.score_files import Layout
 from capcurr_plugin.evaluation.table_files import ENDINGS
 
-MAX_DEPTH = 3  # of folders: work folders in one folder, models, runs
+MAX_DEPTH = 4  # of folders: work folders in one folder, models, runs, and the plugin's own
+OWN = ".capcurr"  # the plugin's folder beside a run's files, with a lock on each data set
 MAX_FILES = 100_000
 MAX_STATUS_BYTES = 16 << 20
+MAX_DATASETS = 1_000  # that a status.json may name
 PREDICTIONS = (".tsv", ".xlsx", ".json")
 
 _RUN = re.compile(r"T(\d{8})(?:-(\d{6})|_G?[0-9a-fA-F]+)")
@@ -89,7 +91,7 @@ class Candidate:
 @dataclass
 class Folder:
     path: Path
-    files: list[str] = field(default_factory=list)
+    files: dict[str, Path] = field(default_factory=dict)
 
 
 def judge_name(written: str | None) -> str | None:
@@ -109,7 +111,9 @@ def find(folders: Sequence[Path], datasets: Iterable[str], notes: list[str], oth
             raise InputError(f"{folder}: is no folder; name VLMEvalKit's work folder, or a model's or a run's in it")
         root = folder.resolve()
         for path in _files(root, notes):
-            gathered.setdefault(path.parent, Folder(path.parent)).files.append(path.name)
+            home = path.parent.parent if path.parent.name == OWN else path.parent
+            if home == path.parent or path.suffix == ".lock":
+                gathered.setdefault(home, Folder(home)).files[path.name] = path
     return [found for folder in gathered.values() for found in _split(folder, set(datasets), set(others), notes)]
 
 
@@ -134,7 +138,7 @@ def _files(root: Path, notes: list[str]) -> Iterator[Path]:
                 mode = _mode(real)
                 if stat.S_ISREG(mode):  # a pipe would wait for a writer
                     yield real
-                elif depth < MAX_DEPTH and stat.S_ISDIR(mode):
+                elif depth < MAX_DEPTH and stat.S_ISDIR(mode) and (path.name == OWN or path.name[0] != "."):
                     pending.append((real, depth + 1))
     if lost:
         notes.append(f"{lost[0]}: is a link out of {root} or to nothing, and was not followed" + _more(len(lost) - 1))
@@ -171,54 +175,49 @@ def _modified(path: Path) -> float:
 
 def _split(folder: Folder, datasets: set[str], others: set[str], notes: list[str]) -> Iterator[Found]:
     status = _read_status(folder, notes)
-    known = sorted(datasets | others | _texts(status.get("datasets")).keys(), key=len, reverse=True)
+    told = list(_texts(status.get("datasets")))[:MAX_DATASETS]
+    known = sorted({*datasets, *others, *told}, key=len, reverse=True)
     run = _RUN.fullmatch(folder.path.name)
     expected = folder.path.parent.name if run else folder.path.name
     models = [m for m in (expected, status.get("model_name")) if isinstance(m, str) and m]
     named = [m for m in models if any(_dataset(name, m, known) for name in folder.files)]
-    groups: dict[tuple[str, str], dict[str, Path]] = {}
-    foreign: list[tuple[str, str]] = []
-    unread: dict[str, None] = {}
-    for name in folder.files:
-        if name.startswith(".") and not name.endswith(".lock"):
-            continue
-        model = next((m for m in named if _dataset(name, m, known)), None) or _model_by_dataset(name, known)
-        dataset = _dataset(name, model, known) if model else None
-        if not model or not dataset:
-            continue
-        if named and model not in named:
-            foreign.append((name, model))
-        elif dataset in datasets:
-            rest = name.removeprefix(".")[len(f"{model}_{dataset}") :]
-            groups.setdefault((model, dataset), {})[rest] = folder.path / name
-        else:
-            unread.setdefault(dataset)
+    groups, foreign = _grouped(folder, named, known)
+    unread = sorted({dataset for _, dataset in groups if dataset not in datasets})
     if unread:
         notes.append(f"{folder.path}: also holds {', '.join(unread)}: read with --data NAME=LAYOUT")
     if foreign:
         name, model = foreign[0]
-        notes.append(
-            f"{folder.path / name}: is of model {model}, in the folder of {named[0]}, and was passed over"
-            + _more(len(foreign) - 1)
-        )
+        where = f"{folder.path / name}: is of model {model}, in the folder of {named[0]}, and was passed over"
+        notes.append(where + _more(len(foreign) - 1))
     for (model, dataset), files in groups.items():
         lock = files.pop(".lock", None)
-        yield Found(
-            model,
-            dataset,
-            folder.path,
-            folder.path.name,
-            _time(run) if run else None,
-            files,
-            _status_of(status, dataset),
-            lock is not None and _size(lock) > 0,
-        )
+        under_way = lock is not None and _size(lock) > 0  # it is empty when its run has ended
+        time = _time(run) if run else None
+        if files and dataset in datasets:
+            entry = _status_of(status, dataset)
+            yield Found(model, dataset, folder.path, folder.path.name, time, files, entry, under_way)
+
+
+def _grouped(
+    folder: Folder, named: Sequence[str], known: Sequence[str]
+) -> tuple[dict[tuple[str, str], dict[str, Path]], list[tuple[str, str]]]:
+    """The files by model and data set, and those of models that the folder is not of."""
+    groups: dict[tuple[str, str], dict[str, Path]] = {}
+    foreign: list[tuple[str, str]] = []
+    for name, path in folder.files.items():
+        model = next((m for m in named if _dataset(name, m, known)), None) or _model_by_dataset(name, known)
+        dataset = _dataset(name, model, known) if model else None
+        if model and dataset and named and model not in named:
+            foreign.append((name, model))
+        elif model and dataset:
+            groups.setdefault((model, dataset), {})[name[len(f"{model}_{dataset}") :]] = path
+    return groups, foreign
 
 
 def _dataset(name: str, model: str, known: Iterable[str]) -> str | None:
-    """The data set that a file of this model is of; a longer name goes first. A lock's name starts with a point."""
-    rest = name.removeprefix(".").removeprefix(f"{model}_")
-    if len(rest) == len(name.removeprefix(".")):
+    """The data set that a file of this model is of; a longer name goes first."""
+    rest = name.removeprefix(f"{model}_")
+    if rest == name:
         return None
     return next((d for d in known if rest.startswith(d) and rest[len(d) : len(d) + 1] in ("_", ".")), None)
 
@@ -227,7 +226,7 @@ def _model_by_dataset(name: str, known: Iterable[str]) -> str | None:
     """The model of a file in a folder that has another name: what stands before the last name of a data set."""
     if not name.endswith((*ENDINGS, ".lock", ".jsonl", ".pkl")):
         return None
-    found = [re.search(rf"^\.?(.+)_{re.escape(dataset)}(?=[_.])", name) for dataset in known]
+    found = [re.search(rf"^(.+)_{re.escape(dataset)}(?=[_.])", name) for dataset in known]
     return max((match[1] for match in found if match), key=len, default=None)
 
 

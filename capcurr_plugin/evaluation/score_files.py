@@ -28,6 +28,7 @@ API_FAILED = "Failed to obtain answer via API"
 AT_RANDOM = "Failed to predict, thus randomly generate one"
 NO_JUDGE = "no GPT-based answer matching under `exact_matching` policy"
 BY_RULE = "Prefetch succeed"
+LIST_BY_RULE = "the letters of all figures that fit"  # what the plugin's own VisOnlyQA writes of such a row
 ROUNDING = 0.01  # percentage points, of score files
 ROWS_TO_AN_IMAGE = 50  # more than any image has in POPE: such a column does not tell images apart
 
@@ -128,9 +129,8 @@ def _mastery(samples: list[Sample]) -> tuple[float, float]:
     return (0.5 if complete and not whole else 1.0), 1.0
 
 
-ACCURACY = Metric("accuracy", "row", _share)
 METRICS = {
-    "accuracy": ACCURACY,
+    "accuracy": Metric("accuracy", "row", _share),
     "relaxed": Metric("relaxed accuracy", "row", _share),
     "vqa": Metric("VQA accuracy", "row", _share, binary=False),
     "f1": Metric("F1", "image", _f1),
@@ -148,7 +148,8 @@ def units_of(samples: Iterable[Sample], metric: Metric) -> Units:
     grouped: dict[str, list[Sample]] = {}
     parts: dict[str, None] = {}
     for sample in samples:
-        grouped.setdefault(sample.unit, []).append(sample)
+        unit = f"{sample.part} {sample.unit}" if metric.by_part else sample.unit
+        grouped.setdefault(unit, []).append(sample)
         parts.setdefault(sample.part)
     names = sorted(grouped)
     columns = sorted(parts) if metric.by_part else [""]
@@ -199,9 +200,13 @@ def read_judged(path: Path, layout: Layout) -> Judged:
             judged.without_verdict += 1
     if not judged.samples:
         raise Unreadable("holds no judged row")
-    if layout.metric.unit == "image" and len({s.unit for s in judged.samples}) * ROWS_TO_AN_IMAGE < judged.rows:
+    if layout.metric.unit == "image" and not _tells_images_apart({sample.unit for sample in judged.samples}, judged):
         judged.samples = [replace(sample, unit=sample.index) for sample in judged.samples]
     return judged
+
+
+def _tells_images_apart(names: set[str], judged: Judged) -> bool:
+    return len(names) > 1 and len(names) * ROWS_TO_AN_IMAGE >= judged.rows
 
 
 def read_predictions(path: Path) -> dict[str, bytes]:
@@ -299,9 +304,11 @@ def _mcq_origin(row: Row) -> Origin:
         return "random"
     if NO_JUDGE in log:
         return "none"
-    log, by_rule = " ".join(log.split()), " ".join(f"Match Log: {row['prediction']}. ".split())
-    # An xlsx cell ends at its limit.
-    return "rule" if log == by_rule or (len(log) > XLSX_CELL - 100 and by_rule.startswith(log)) else "judge"
+    cut = len(log) == XLSX_CELL
+    said = " ".join(log.removeprefix("Match Log: ").removesuffix(". ").split())
+    prediction = " ".join(row["prediction"].split())
+    by_rule = said in (prediction, LIST_BY_RULE) or (cut and prediction.startswith(said))
+    return "rule" if by_rule else "judge"
 
 
 def _retried_origin(log: str) -> Origin:

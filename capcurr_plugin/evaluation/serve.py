@@ -135,7 +135,7 @@ def _minutes(text: str) -> float:
 
 
 def _take_words_after_dashes(parser: argparse.ArgumentParser) -> None:
-    """As `more`. argparse gives words after `--` to positionals, and before Python 3.13 not to an optional one."""
+    """As `more`. argparse itself refuses words after `--` when options stand before it."""
     parse = parser.parse_known_args
 
     def parse_before_dashes(args: Sequence[str], namespace: Any = None) -> tuple[argparse.Namespace, list[str]]:
@@ -191,7 +191,7 @@ def _model(alias: Alias, checkpoint: str | None) -> str:
     model = checkpoint or alias.weights or (alias.backbone.base if alias.prompt == "none" else None)
     if model is None:
         raise InputError(f"{alias.name}: has no released weights; serve your own with --checkpoint FOLDER")
-    folder = Path(model).expanduser()
+    folder = Path(model)
     if not folder.is_dir():
         if folder.exists() or not HUB_NAME.fullmatch(model):
             raise InputError(f"{model}: no such folder; --checkpoint takes a model's folder, or its name on the hub")
@@ -238,7 +238,7 @@ def _mismatches(plan: Plan) -> Iterator[str]:
     """Where the server will not be what the alias says."""
     alias, engine = plan.alias, plan.engine
     if plan.launch.pixels and not {"pixels", "image_pixels"} & engine.options.keys():
-        yield f"{engine.name} takes no min_pixels and max_pixels at its start; they hold where requests carry them"
+        yield f"{engine.name} has no option for min_pixels and max_pixels; images go as large as the model takes them"
     if alias.model and "model_id" not in engine.options:
         yield f"{engine.name} cannot list the model as {alias.model}, the id that the alias names"
     if plan.api_base != alias.api_base:
@@ -276,7 +276,7 @@ def serving(plan: Plan, *, log: Path | None = None, timeout_minutes: float = TIM
         _say(f"starting: {plan.shell_line}")
         kept = None
         if plan.engine.service:
-            stack.callback(_unload, plan)
+            stack.callback(_unload, plan, sink)
             for command in plan.engine.commands(plan.launch):
                 _run_to_its_end(command, sink, deadline)
         else:
@@ -353,7 +353,7 @@ def _run_to_its_end(command: Sequence[str], sink: IO[bytes], deadline: float) ->
     try:
         while (code := kept.poll()) is None:
             if time.monotonic() > deadline:
-                raise JobError(f"{shlex.join(command)}: has not ended within the time of --timeout")
+                raise JobError(f"{shlex.join(command)}: has not ended in time")
             time.sleep(POLL_SECONDS)
     finally:
         kept.end()
@@ -387,12 +387,14 @@ def _end(engine: Engine, kept: Kept, log: Path | None) -> None:
         _say(f"note: {log}: is not complete ({kept.sink_error.strerror})")
 
 
-def _unload(plan: Plan) -> None:
+def _unload(plan: Plan, sink: IO[bytes]) -> None:
     assert plan.engine.service
     command = plan.engine.service.unload(plan.launch)
     _say(f"running: {shlex.join(command)}")
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        subprocess.run(command, stdout=sys.stderr, timeout=TOOL_SECONDS, start_new_session=True, check=False)
+    try:
+        _run_to_its_end(command, sink, time.monotonic() + TOOL_SECONDS)
+    except JobError as error:
+        _say(f"note: {error}")
 
 
 def _ended(name: str, kept: Kept) -> str:

@@ -22,6 +22,7 @@ from capcurr_plugin.evaluation.responses import (
     Journal,
     Response,
     journal_of,
+    of_sibling_runs,
     read_responses,
     same_text,
     settle,
@@ -61,7 +62,7 @@ def predictions_of(work_dir: str, model_name: str, dataset: str) -> Path:
 def end(dataset: str, predictions: Path) -> None:
     """Settle the side-car of predictions that are complete. Runs without our adapter have none."""
     _journals.pop(dataset, None)
-    recorded = journal_of(predictions).exists() or _side_cars_elsewhere(predictions)
+    recorded = any(path.exists() for path in (journal_of(predictions), *of_sibling_runs(predictions)))
     if not predictions.exists() or not recorded:
         return
     table: Any = load(str(predictions))
@@ -71,10 +72,6 @@ def end(dataset: str, predictions: Path) -> None:
             f"capcurr: {side_car(predictions).name}: {settled.rows} rows, {settled.unparsed} without a final box, "
             f"{settled.missing} without a record"
         )
-
-
-def _side_cars_elsewhere(predictions: Path) -> bool:
-    return any(predictions.parent.parent.glob(f"T[0-9]*/{side_car(predictions).name}"))
 
 
 # The lock, which is also the mark of a run that is under way

@@ -1,6 +1,5 @@
 """Judges, asked through the real SDK at local servers: what is sent, what is kept, what it costs, what can go wrong."""
 
-import random
 import threading
 import time
 from collections import Counter
@@ -166,33 +165,11 @@ def test_the_bound_is_never_passed_and_is_told_in_one_line(make):
 # What goes wrong
 
 
-FAULTS = {
-    "429": servers.http_error(429, retry_after_ms="5"),
-    "500": servers.http_error(500),
-    "529": servers.http_error(529),
-    "garbage": servers.garbage,
-    "no message": lambda handler: handler.send(200, {"type": "error"}),
-    "hangs": servers.hanging(1.0),
-    "closes": servers.closed_in_the_middle,
-}
-
-
-def sometimes(seed, share=0.3, kinds=tuple(FAULTS)):
-    """A share of all requests ends badly, in every way."""
-    dice, lock = random.Random(seed), threading.Lock()
-
-    def fault(number, body):
-        with lock:
-            return FAULTS[dice.choice(kinds)] if dice.random() < share else None
-
-    return fault
-
-
 @pytest.mark.parametrize("name", ["claude-haiku-4.5", "by url"])
 def test_every_question_is_answered_and_none_twice_paid_when_a_third_of_all_calls_fail(make, monkeypatch, name):
     monkeypatch.setattr("capcurr_plugin.judge.judge.BACKOFF", 0.01)
     answer = openai_echo if name == "by url" else echo
-    with servers.serving(answer, sometimes(seed=7)) as server:
+    with servers.serving(answer, servers.sometimes(seed=7)) as server:
         judge = make(server, timeout=0.5, retry=12)
         if name == "by url":
             judge = replace(judge, config=replace(find_judge("openai:m", f"{server.url}/v1"), timeout=0.5, retry=12))

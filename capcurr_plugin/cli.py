@@ -20,6 +20,7 @@ COMMANDS = {
         "capcurr_plugin.evaluation.results",
         "tabulate VLMEvalKit's scores with intervals, and compare two models",
     ),
+    "serve": ("capcurr_plugin.evaluation.serve", "serve an alias's model with an engine, until Ctrl-C"),
     "score": ("capcurr_plugin.score_file", "score a file of responses, also beside math-verify or MathRuler"),
     "data captions": ("capcurr_plugin.data.captions", "write captions as supervised training data"),
     "data convert": ("capcurr_plugin.data.convert", "convert and check row files: JSON Lines, Parquet, verl's form"),

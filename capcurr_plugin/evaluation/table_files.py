@@ -140,7 +140,7 @@ def _json(path: Path) -> Iterator[Sequence[Any]]:
 def _xlsx(path: Path) -> Iterator[Sequence[Any]]:
     _check_archive(path)
     try:
-        from openpyxl import load_workbook
+        from openpyxl import load_workbook  # pyright: ignore[reportMissingModuleSource]
     except ImportError:
         raise InputError(f"{path}: reading xlsx needs openpyxl; pip install openpyxl") from None
     try:

@@ -18,9 +18,8 @@ from capcurr_plugin.prompt import Placement, system_message, user_turn
 from capcurr_plugin.reward.boxed import extract_boxed
 from capcurr_plugin.vlmeval_host import run_files
 
-_DRESS = re.compile(
-    r"\\(?:text|textbf|textit|mathrm|mathbf|mathit|rm|bf)\s*\{([^{}]*)\}|\$(.*)\$|\\\((.*)\\\)", re.DOTALL
-)
+_FONT = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|mathit|rm|bf)\s*\{")
+_MATHS = re.compile(r"\$(.*)\$|\\\((.*)\\\)", re.DOTALL)
 _ESCAPED = re.compile(r"\\([%$#&_])")
 _THINKING = re.compile(r"(?:<think(?:ing)?>)?(.*?)</think(?:ing)?>", re.DOTALL)
 
@@ -28,9 +27,24 @@ _THINKING = re.compile(r"(?:<think(?:ing)?>)?(.*?)</think(?:ing)?>", re.DOTALL)
 def final_answer(response: str) -> str | None:
     r"""The content of the last box as evaluators read it: without `\text{}`, `$` and escapes around and in it."""
     answer = extract_boxed(response)
-    while answer and (dressed := _DRESS.fullmatch(answer)):
-        answer = next(group for group in dressed.groups() if group is not None).strip()
+    while answer and (bare := _undressed(answer)) is not None:
+        answer = bare.strip()
     return _ESCAPED.sub(r"\1", answer).replace("{,}", ",") if answer else None
+
+
+def _undressed(answer: str) -> str | None:
+    """What stands within the one command or pair of signs that is around all of the answer."""
+    if maths := _MATHS.fullmatch(answer):
+        return maths[1] if maths[1] is not None else maths[2]
+    font = _FONT.match(answer)
+    if font is None or not answer.endswith("}"):
+        return None
+    depth = 0
+    for brace in re.finditer(r"[{}]", answer[font.end() : -1]):
+        depth += 1 if brace[0] == "{" else -1
+        if depth < 0:  # its brace closes before the end: `\text{A} or \text{B}`
+            return None
+    return answer[font.end() : -1]
 
 
 class Part(dict):  # type: ignore[type-arg]

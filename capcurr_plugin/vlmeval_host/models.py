@@ -31,8 +31,8 @@ def register(config: Any) -> None:
 
 
 def served(alias: Alias) -> "partial[ServedModel]":
-    pixels = {"min_pixels": alias.min_pixels, "max_pixels": alias.max_pixels}
-    pixels = {key: value for key, value in pixels.items() if value is not None}
+    """Bounds of pixels are not sent: engines take them at their start (capcurr serve), and vLLM refuses requests with
+    them."""
     return partial(
         ServedModel,
         model=alias.model,
@@ -43,7 +43,6 @@ def served(alias: Alias) -> "partial[ServedModel]":
         max_tokens=alias.max_tokens,
         retry=RETRY,
         verbose=False,
-        **({"mm_processor_kwargs": pixels} if pixels else {}),
     )
 
 

@@ -16,6 +16,7 @@ COMMANDS = {
     "demo": ("capcurr_plugin.demo", "see the parts at work on a small built-in data set"),
     "recipes": ("capcurr_plugin.recipes", "list the published runs, and show the command that runs one"),
     "train": ("capcurr_plugin.verl_host.train", "train a backbone: the stages of a recipe, each a run of verl"),
+    "eval": ("capcurr_plugin.evaluation.evaluate", "score a model on a suite with VLMEvalKit, and tabulate it"),
     "results": (
         "capcurr_plugin.evaluation.results",
         "tabulate VLMEvalKit's scores with intervals, and compare two models",
@@ -24,6 +25,7 @@ COMMANDS = {
     "score": ("capcurr_plugin.score_file", "score a file of responses, also beside math-verify or MathRuler"),
     "data captions": ("capcurr_plugin.data.captions", "write captions as supervised training data"),
     "data convert": ("capcurr_plugin.data.convert", "convert and check row files: JSON Lines, Parquet, verl's form"),
+    "data visonlyqa": ("capcurr_plugin.data.visonlyqa", "write VisOnlyQA's public files as a table for VLMEvalKit"),
 }
 GROUPS = {"data": "build and convert training data"}
 

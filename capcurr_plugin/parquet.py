@@ -42,15 +42,18 @@ COLUMN_KINDS = {
 }
 
 
-def read_records(path: Path, tell: Callable[[float], object]) -> Iterator[dict[str, Any] | RowError]:
-    """Every row as a JSON object, or the error of a value that is none; `tell` hears the share that is read."""
+def read_records(
+    path: Path, tell: Callable[[float], object], binary: bool = False
+) -> Iterator[dict[str, Any] | RowError]:
+    """Every row as a JSON object, or the error of a value that is none; `tell` hears the share that is read. With
+    `binary`, a value may also be bytes, as images are on the hub."""
     try:
         with path.open("rb") as raw, pq.ParquetFile(raw, pre_buffer=False, page_checksum_verification=True) as file:
             schema = file.schema_arrow
             # verl's form holds the row itself in one column; the others, images among them, are not even read.
             verl = is_verl_form(schema.names)
             if not verl:
-                _check_schema(path, schema)
+                _check_schema(path, schema, binary)
             columns = ["extra_info"] if verl else None
             encoded = {f.name for f in schema if _is_marked(f) and pa.types.is_string(f.type)}
             done = 0
@@ -117,11 +120,11 @@ def _is_finite(value: Any) -> bool:
     return True
 
 
-def _check_schema(path: Path, schema: pa.Schema) -> None:
+def _check_schema(path: Path, schema: pa.Schema, binary: bool) -> None:
     if len(set(schema.names)) != len(schema.names):
         raise InputError(f"{path}: two columns have the same name; rename one")
     for column in schema:
-        reason = _misfit(column.type)
+        reason = _misfit(column.type, binary)
         if _is_marked(column) and not pa.types.is_string(column.type):
             reason = f"has the type {column.type} but is marked as JSON text"
         if reason:
@@ -129,17 +132,19 @@ def _check_schema(path: Path, schema: pa.Schema) -> None:
             raise InputError(f"{path}: column {column.name!r} {reason}; {advice}")
 
 
-def _misfit(kind: pa.DataType) -> str | None:
+def _misfit(kind: pa.DataType, binary: bool) -> str | None:
     """Why values of a type cannot stand in a row; None when they can."""
     types = pa.types
     if types.is_struct(kind):
         fields = [kind.field(i) for i in range(kind.num_fields)]
         if len({f.name for f in fields}) < len(fields):
             return "holds an object with two fields of the same name"
-        return next((reason for f in fields if (reason := _misfit(f.type))), None)
+        return next((reason for f in fields if (reason := _misfit(f.type, binary))), None)
     if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind) or types.is_dictionary(kind):
-        return _misfit(kind.value_type)
+        return _misfit(kind.value_type, binary)
     fitting = (types.is_null, types.is_string, types.is_large_string, types.is_boolean)
+    if binary and (types.is_binary(kind) or types.is_large_binary(kind)):
+        return None
     if types.is_integer(kind) or types.is_floating(kind) or any(fits(kind) for fits in fitting):
         return None
     return f"has the type {kind}, which a row cannot hold"

@@ -103,8 +103,13 @@ class BadRows:
 
 
 def check_output(output: Path, source: Path, on_bad_row: OnBadRow) -> None:
-    """Neither the output nor its bad rows may take the place of what is read."""
+    """The output is to be a row file."""
     format_of(output)
+    check_places(output, source, on_bad_row)
+
+
+def check_places(output: Path, source: Path, on_bad_row: OnBadRow) -> None:
+    """Neither the output nor its bad rows may take the place of what is read."""
     if _same_file(output, source):
         raise InputError(f"{output}: is the input too; give another name")
     bad = BadRows(on_bad_row, output).path
@@ -120,9 +125,10 @@ class RecordReader:
         path: Path,
         bad: BadRows,
         tell: Callable[[float], object] = lambda share: None,
+        binary: bool = False,
     ) -> None:
-        """`tell` hears, now and then, the share of the file that is read."""
-        self.path, self.bad, self.tell = path, bad, tell
+        """`tell` hears, now and then, the share of the file that is read. `binary`: Parquet values may be bytes."""
+        self.path, self.bad, self.tell, self.binary = path, bad, tell, binary
         self.format = format_of(path)
         self.unit = "row" if self.format == ".parquet" else "line"
         self.number = 0
@@ -171,7 +177,7 @@ class RecordReader:
     def _parquet_records(self) -> Iterator[tuple[dict[str, Any] | RowError, object]]:
         from capcurr_plugin import parquet
 
-        for record in parquet.read_records(self.path, self.tell):
+        for record in parquet.read_records(self.path, self.tell, self.binary):
             self.number += 1
             yield record, record
 

@@ -12,9 +12,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import Protocol
 
 GRACE_SECONDS = 20.0  # from SIGTERM to SIGKILL
 KILL_SECONDS = 10.0
@@ -23,10 +23,24 @@ TAIL_BYTES = 64 << 10
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 
 
+class Sink(Protocol):
+    """A file, as far as it is written to."""
+
+    def write(self, chunk: bytes, /) -> object: ...
+
+    def flush(self) -> object: ...
+
+
 class Kept:
     """A command that runs under a keeper. What it prints goes to `sink` as it comes; its end is remembered."""
 
-    def __init__(self, command: Sequence[str], sink: IO[bytes], grace_seconds: float = GRACE_SECONDS) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        sink: Sink,
+        grace_seconds: float = GRACE_SECONDS,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.sink_error: OSError | None = None
         self._tail = bytearray()
         # In a session of its own: a terminal's Ctrl-C reaches the asker, who then ends the command in order
@@ -36,11 +50,12 @@ class Kept:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            env=environment,
         )
         self._pump = threading.Thread(target=self._copy, args=(sink,), daemon=True)
         self._pump.start()
 
-    def _copy(self, sink: IO[bytes]) -> None:
+    def _copy(self, sink: Sink) -> None:
         assert self.process.stdout
         with self.process.stdout as output:
             while chunk := os.read(output.fileno(), 1 << 16):

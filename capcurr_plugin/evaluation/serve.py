@@ -83,7 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     minutes = f"that it has to come up (default: {TIMEOUT_MINUTES:g})"
     server.add_argument("--timeout", type=_minutes, default=TIMEOUT_MINUTES, metavar="MINUTES", help=minutes)
     parser.add_argument("--dry-run", action="store_true", help="print the engine's command, and run nothing")
-    _take_words_after_dashes(parser)
+    take_words_after_dashes(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -134,7 +134,7 @@ def _minutes(text: str) -> float:
     return minutes
 
 
-def _take_words_after_dashes(parser: argparse.ArgumentParser) -> None:
+def take_words_after_dashes(parser: argparse.ArgumentParser) -> None:
     """As `more`. argparse itself refuses words after `--` when options stand before it."""
     parse = parser.parse_known_args
 

@@ -48,7 +48,7 @@ def test_verdicts_through_this_sdk(tmp_path, version):
     command = [uv(), "pip", "install", "--quiet", "--python", sys.executable, "--target", target]
     subprocess.run([*command, f"anthropic=={version}", "boto3"], check=True)
     environment = {name: text for name, text in os.environ.items() if name != "AWS_BEARER_TOKEN_BEDROCK"}
-    environment |= {"PYTHONPATH": os.pathsep.join(map(str, (target, CHECKOUT, CHECKOUT / "tests")))}
+    environment |= {"PYTHONPATH": os.pathsep.join(map(str, (target, CHECKOUT, CHECKOUT / "tests" / "servers")))}
     environment |= {"AWS_ACCESS_KEY_ID": "AKIAX", "AWS_SECRET_ACCESS_KEY": "s", "AWS_EC2_METADATA_DISABLED": "true"}
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", ASK, tmp_path, version],

@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
         check_places(args.output, path, args.on_bad_row)
     with BadRows(args.on_bad_row, args.output) as bad, replacing(args.output) as file:
         text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
-        table = csv.DictWriter(text, COLUMNS, delimiter="\t", quoting=csv.QUOTE_ALL)
+        table: csv.DictWriter[str] = csv.DictWriter(text, list(COLUMNS), delimiter="\t", quoting=csv.QUOTE_ALL)
         table.writeheader()
         count = 0
         for row in _rows(args.inputs, args.image_root, bad):

@@ -11,7 +11,7 @@ import os
 import threading
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ class Response:
     run: str | None = None  # names the process that asked
 
 
+_encode = json.JSONEncoder(ensure_ascii=False).encode
 _FIELDS = {field.name for field in fields(Response)}
 
 
@@ -115,7 +116,7 @@ def settle(predictions: Path, rows: Iterable[tuple[Any, Any]]) -> Settled:
                 found = _matching(others, str(index), prediction)
             if found is None:
                 found = Response(str(index), str(prediction))
-            file.write(_line(found))
+            file.write(_line(replace(found, thinking=found.thinking or _thinking(found.response or ""))))
             count += 1
             unparsed += found.response is not None and found.answer is None
             missing += found.response is None
@@ -123,9 +124,18 @@ def settle(predictions: Path, rows: Iterable[tuple[Any, Any]]) -> Settled:
     return Settled(count, unparsed, missing)
 
 
+def _thinking(response: str) -> str | None:
+    """What stands before the end of thinking, where the model says it in its response."""
+    for tag in ("think>", "thinking>"):
+        end = response.find(f"</{tag}")
+        if end >= 0:
+            return response[:end].removeprefix(f"<{tag}").strip()
+    return None
+
+
 def _line(response: Response) -> bytes:
     # Half of a surrogate pair, which JSON from a server may hold, becomes the escape that JSON has for it.
-    return json.dumps(asdict(response), ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
+    return _encode(vars(response)).encode("utf-8", "backslashreplace") + b"\n"
 
 
 def of_sibling_runs(predictions: Path) -> list[Path]:

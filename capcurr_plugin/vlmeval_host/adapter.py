@@ -4,7 +4,6 @@ Imports VLMEvalKit, so only its own hooks may import this module.
 """
 
 import hashlib
-import json
 import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +20,6 @@ from capcurr_plugin.vlmeval_host import run_files
 _FONT = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|mathit|rm|bf)\s*\{")
 _MATHS = re.compile(r"\$(.*)\$|\\\((.*)\\\)", re.DOTALL)
 _ESCAPED = re.compile(r"\\([%$#&_])")
-_THINKING = re.compile(r"(?:<think(?:ing)?>)?(.*?)</think(?:ing)?>", re.DOTALL)
 
 
 def final_answer(response: str) -> str | None:
@@ -95,7 +93,8 @@ class CapabilityAdapter(ModelAdapter):
         return payload
 
     def postprocess(self, response: str, dataset: str | None = None) -> str:
-        return final_answer(response) or response
+        self._asked.answer = final_answer(response)
+        return self._asked.answer or response
 
     def record(self, dataset: str | None, reply: Mapping[str, Any]) -> None:
         """Keep a server's reply to the request that this thread has made."""
@@ -108,6 +107,7 @@ class CapabilityAdapter(ModelAdapter):
             make_response(
                 row,
                 choice["message"],
+                self._asked.answer,
                 self.prompt,
                 finish_reason=choice.get("finish_reason"),
                 prompt_tokens=usage.get("prompt_tokens"),
@@ -128,31 +128,28 @@ def row_prompt(dataset: Any, line: Mapping[str, Any], prompt: Placement) -> list
     return message
 
 
-def make_response(row: Any, message: Mapping[str, Any], prompt: Placement, **facts: Any) -> Response:
+def make_response(
+    row: Any, message: Mapping[str, Any], answer: str | None, prompt: Placement, **facts: Any
+) -> Response:
     """The record of what a model said. A server with a parser for it hands the thinking over apart."""
     said = str(message["content"]).strip()
-    thinking = message.get("reasoning_content") or message.get("reasoning")
-    found = _THINKING.match(said)
-    if thinking is None and found:
-        thinking = found[1].strip()
-    answer = final_answer(said)
     return Response(
         index=str(row),
         prediction=answer or said,
         response=said,
         answer=answer,
-        thinking=thinking,
+        thinking=message.get("reasoning_content") or message.get("reasoning"),
         prompt=prompt,
+        run=run_files.PROCESS,
         **facts,
     )
 
 
 def request_name(inputs: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> str:
     """Names a request by its texts, its images' files and sizes, and its settings."""
-    content = [
-        [part["type"], part["value"], Path(part["value"]).stat().st_size if part["type"] == "image" else None]
-        for part in inputs
-        if "type" in part
-    ]
-    text = json.dumps([content, sorted(settings.items())], default=str)
-    return hashlib.blake2b(text.encode("utf-8", "backslashreplace"), digest_size=8).hexdigest()
+    name = hashlib.blake2b(str(sorted(settings.items())).encode("utf-8", "backslashreplace"), digest_size=8)
+    for part in inputs:
+        if "type" in part:
+            size = Path(part["value"]).stat().st_size if part["type"] == "image" else len(part["value"])
+            name.update(f"{part['type']} {size} {part['value']}".encode("utf-8", "backslashreplace"))
+    return name.hexdigest()

@@ -12,7 +12,7 @@ from vlmeval.api.adapters import register_adapter  # pyright: ignore[reportMissi
 from capcurr_plugin.evaluation.aliases import Alias, api_root, load_aliases
 from capcurr_plugin.prompt import Placement
 from capcurr_plugin.vlmeval_host import run_files
-from capcurr_plugin.vlmeval_host.adapter import CapabilityAdapter, make_response, request_name, row_prompt
+from capcurr_plugin.vlmeval_host.adapter import CapabilityAdapter, final_answer, make_response, request_name, row_prompt
 
 ANSWER_SECONDS = 10
 RETRY = 10  # run.py's --retry takes its place
@@ -140,6 +140,7 @@ def _local_class(host_class: type) -> type:
             response = make_response(
                 row,
                 {"content": said},
+                final_answer(said),
                 self._alias.prompt,
                 model=str(self._settings["model_path"]),
                 request=request_name(message, self._settings) if row is not None else None,

@@ -11,7 +11,6 @@ import pickle
 import time
 import uuid
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +33,7 @@ TABLES = (".csv", ".json", ".tsv", ".xlsx")
 logger = get_logger("vlmeval.capcurr")
 
 _journals: dict[str, Journal] = {}  # by data set: a process runs each once at a time
-_process = uuid.uuid4().hex[:12]
+PROCESS = uuid.uuid4().hex[:12]  # names this process in its records
 
 
 # The journal
@@ -50,7 +49,7 @@ def keep(dataset: str, response: Response) -> None:
     """The answer goes on to VLMEvalKit even when the disk is full: its row will have no record, and be counted so."""
     try:
         if dataset in _journals:
-            _journals[dataset].append(replace(response, run=_process))
+            _journals[dataset].append(response)
     except OSError as error:
         logger.error(f"capcurr: {_journals[dataset].path}: a response was not kept ({error.strerror})")
 

@@ -61,6 +61,24 @@ def test_a_row_without_a_record_is_counted_and_keeps_its_prediction(tmp_path):
     assert third.response is None  # a record of other words is none of this row
 
 
+@pytest.mark.parametrize(
+    ("said", "apart", "thinking"),
+    [
+        ("<think> x </think> B", None, "x"),
+        ("x </think> B", None, "x"),
+        ("<thinking>x</thinking> B", None, "x"),
+        ("<think> x", None, None),
+        ("B", None, None),
+        ("B", "y", "y"),
+    ],
+)
+def test_thinking_stands_in_a_field_of_its_own(tmp_path, said, apart, thinking):
+    predictions = tmp_path / "M_D.tsv"
+    Journal(journal_of(predictions)).append(response(1, response=said, thinking=apart))
+    _, (record,) = settled(predictions, [(1, "B")])
+    assert (record.thinking, record.response) == (thinking, said)
+
+
 def test_rows_taken_over_from_an_earlier_run_bring_their_records(tmp_path):
     older, newer = (tmp_path / f"T2026112{day}-120000" / "M_D.tsv" for day in (0, 1))
     for predictions in (older, newer):

@@ -36,8 +36,7 @@ from capcurr_plugin.evaluation.serve import (
 )
 from capcurr_plugin.evaluation.suites import load_suites
 from capcurr_plugin.judge.config import BY_URL, find_judge
-from capcurr_plugin.judge.judge import MAX_USD, RUN
-from capcurr_plugin.judge.ledger import Ledger, Spend, default_path
+from capcurr_plugin.judge.judge import MAX_USD, RUN, spend_line
 
 HOME = "VLMEVALKIT_HOME"
 RECORD = "capcurr-eval.json"
@@ -109,7 +108,8 @@ def run(args: argparse.Namespace) -> int:
         record = _record(folder, _identity(args, alias, host, judge))
         environment = _environment(args, folder, alias, record["run"])
         _run_host(command, environment, folder / "capcurr-eval.log")
-    _report_spend(record["run"])
+    if line := spend_line(record["run"]):
+        print(f"{line} in all runs of this folder", file=sys.stderr)
     failed = _failures(folder, names)
     if args.mode != "infer":
         no_table = _tabulate(args, folder, names)
@@ -361,17 +361,6 @@ def _failures(folder: Path, names: Sequence[str]) -> list[str]:
         if reason:
             failed.append(f"{name}: {' '.join(str(reason).split())[:300]}")
     return failed
-
-
-def _report_spend(run: str) -> None:
-    if not default_path().exists():
-        return
-    spend: Spend = Ledger(default_path()).spend(run)
-    print(
-        f"judging: {spend.calls} calls paid, {spend.input_tokens:,} tokens in, {spend.output_tokens:,} out, "
-        f"${spend.usd:.4f} in all runs of this folder",
-        file=sys.stderr,
-    )
 
 
 def _tabulate(args: argparse.Namespace, folder: Path, names: Sequence[str]) -> list[str]:

@@ -30,6 +30,19 @@ def run_name() -> str:
     return os.environ.setdefault(RUN, uuid.uuid4().hex)
 
 
+def spend_line(run: str) -> str | None:
+    """What the run has paid for; None when it has asked no judge."""
+    path = default_path()
+    spend = Ledger(path).spend(run) if path.exists() else None
+    if spend is None or spend.calls == 0:
+        return None
+    ended = f", {spend.unanswered} of them not seen to end" if spend.unanswered else ""
+    return (
+        f"judging: {spend.calls} calls paid{ended}, {spend.input_tokens:,} tokens in, {spend.output_tokens:,} out, "
+        f"${spend.usd:.4f}"
+    )
+
+
 @dataclass
 class Judge:
     """Asked from any number of threads. `ask` raises rather than answer with anything but what the judge said."""

@@ -3,7 +3,6 @@
 import fcntl
 import json
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -12,15 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from capcurr_plugin.vlmeval_host import run_files
-
-
-def rebind(original: object, replacement: object) -> None:
-    """Put a replacement wherever VLMEvalKit has bound the original, also by name in modules that imported it before."""
-    for module in list(sys.modules.values()):
-        if getattr(module, "__name__", "").partition(".")[0] in ("vlmeval", "__main__"):
-            for name, value in list(vars(module).items()):
-                if value is original:
-                    setattr(module, name, replacement)
+from capcurr_plugin.vlmeval_host.rebind import rebind
 
 
 def at_datasets(module: Any) -> None:

@@ -1,8 +1,12 @@
 """What VLMEvalKit is given, through the entry-point group `vlmeval.plugins` (docs/vlmeval-plugins.md)."""
 
+import atexit
+import os
 import sys
 from functools import wraps
 from typing import Any
+
+from capcurr_plugin.vlmeval_host.rebind import rebind
 
 
 def on_config(config: Any) -> None:
@@ -24,6 +28,7 @@ def on_judge_util(judge_util: Any) -> None:
     """Let `--judge` find our judges. VLMEvalKit's API clients are half imported now: they are not touched here."""
     from capcurr_plugin.judge.config import find_judge
 
+    _tell_spend_at_the_end()
     build_host_judge = judge_util.build_judge
 
     @wraps(build_host_judge)
@@ -35,10 +40,18 @@ def on_judge_util(judge_util: Any) -> None:
 
         return host_judge(config, options)
 
-    judge_util.build_judge = build_judge
-    for module in list(sys.modules.values()):  # in a notebook that imported VLMEvalKit first
-        if (
-            getattr(module, "__name__", "").startswith("vlmeval.")
-            and vars(module).get("build_judge") is build_host_judge
-        ):
-            vars(module)["build_judge"] = build_judge
+    rebind(build_host_judge, build_judge)
+
+
+def _tell_spend_at_the_end() -> None:
+    """In the process that names the run: its children, and whoever started it with a name, know of it."""
+    from capcurr_plugin.judge.judge import RUN, run_name, spend_line
+
+    if RUN not in os.environ:
+        run = run_name()
+        atexit.register(lambda: _print(spend_line(run)))
+
+
+def _print(line: str | None) -> None:
+    if line:
+        print(line, file=sys.stderr, flush=True)

@@ -25,5 +25,6 @@ def test_every_score_is_the_one_worked_out_by_hand(host, mode):
     assert found == pytest.approx(wanted), said[-3000:]
     assert set(Counter(map(servers.asked_text, judge.answered)).values()) == {1}  # none is paid for twice
     assert len(judge.requests) > len(judge.answered) or not mode
+    assert f"judging: {len(judge.answered)} calls paid, " in said
     status = json.loads((folder / "status.json").read_text())["datasets"]
     assert {name: entry.get("error_message") for name, entry in status.items()} == dict.fromkeys(wanted)

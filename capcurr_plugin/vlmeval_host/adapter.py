@@ -93,14 +93,15 @@ class CapabilityAdapter(ModelAdapter):
         return payload
 
     def postprocess(self, response: str, dataset: str | None = None) -> str:
-        self._asked.answer = final_answer(response)
+        self._asked.said, self._asked.answer = response, final_answer(response)
         return self._asked.answer or response
 
-    def record(self, dataset: str | None, reply: Mapping[str, Any]) -> None:
-        """Keep a server's reply to the request that this thread has made."""
+    def record(self, dataset: str | None, reply: Mapping[str, Any] | None) -> None:
+        """Keep a server's reply to the request that this thread has made; None when only its text is known."""
         row = getattr(self._asked, "row", None)
         if row is None or dataset is None:  # not a row of a data set: a question of the user's own
             return
+        reply = reply or {"choices": [{"message": {"content": self._asked.said}}]}
         choice, usage = reply["choices"][0], reply.get("usage") or {}
         run_files.keep(
             dataset,
@@ -123,8 +124,9 @@ def row_prompt(dataset: Any, line: Mapping[str, Any], prompt: Placement) -> list
     message = [Part(part) for part in dataset.build_prompt(line)]
     for part in message:
         part.row = line["index"]
-    last = next(part for part in reversed(message) if part["type"] == "text")
-    last["value"] = user_turn(last["value"], prompt)
+    if prompt == "user":
+        last = next(part for part in reversed(message) if part["type"] == "text")
+        last["value"] = user_turn(last["value"], prompt)
     return message
 
 

@@ -79,8 +79,9 @@ def at_client(module: Any) -> None:
         from capcurr_plugin.vlmeval_host.adapter import CapabilityAdapter
 
         code, answer, reply = generate_inner(self, inputs, dataset=dataset, **options)
-        if code == 0 and isinstance(self.adapter, CapabilityAdapter):
-            self.adapter.record(dataset, json.loads(reply.content))
+        if code == 0 and self.fail_msg not in answer and isinstance(self.adapter, CapabilityAdapter):
+            streamed = getattr(self, "stream", False)  # upstream's --stream reads the reply up, piece by piece
+            self.adapter.record(dataset, None if streamed else json.loads(reply.content))
         return code, answer, reply
 
     wrapper.generate_inner = recording

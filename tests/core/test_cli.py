@@ -76,7 +76,7 @@ def test_help_names_every_command(capsys):
     for name in cli.COMMANDS:
         group, _, word = name.rpartition(" ")
         assert exit_code(*group.split(), "--help") == 0
-        assert re.search(rf"^ +{word} ", capsys.readouterr().out, re.MULTILINE)
+        assert re.search(rf"^ +{word}\s", capsys.readouterr().out, re.MULTILINE)
 
 
 def test_installed_script_answers():

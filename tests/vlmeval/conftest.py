@@ -31,7 +31,7 @@ class Host:
         home = os.environ.get("VLMEVALKIT_HOME")
         self.command = [sys.executable, str(Path(home, "run.py"))] if home else [sys.executable, "-m", "vlmeval"]
         self.environment = {
-            **{name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"},
+            **{name: value for name, value in os.environ.items() if not name.startswith(("CAPCURR_", "PYTHONDONT"))},
             "PYTHONPATH": os.pathsep.join([str(folder / "site"), *filter(None, [os.environ.get("PYTHONPATH")])]),
             "LMUData": str(self.data),
             "PRED_FORMAT": "tsv",

@@ -20,6 +20,7 @@ from typing import Any
 
 import yaml
 
+from capcurr_plugin.arguments import take_words_after_dashes
 from capcurr_plugin.atomic import replacing
 from capcurr_plugin.errors import InputError, JobError
 from capcurr_plugin.evaluation import health
@@ -32,7 +33,6 @@ from capcurr_plugin.evaluation.serve import (
     find_alias,
     make_plan,
     serving,
-    take_words_after_dashes,
 )
 from capcurr_plugin.evaluation.suites import load_suites
 from capcurr_plugin.judge.config import BY_URL, find_judge
@@ -295,17 +295,8 @@ def _at_its_server(args: argparse.Namespace, alias: Alias, stack: contextlib.Exi
 
 def _environment(args: argparse.Namespace, folder: Path, alias: Alias, run: str) -> dict[str, str]:
     """run.py reads the alias as it is used now from a file in the folder."""
-    settings: dict[str, Any] = {
-        "backbone": alias.backbone.name,
-        "prompt": alias.prompt,
-        "api_base": alias.api_base,
-        "weights": alias.weights,
-        "model": alias.model,
-        "temperature": alias.temperature,
-        "max_tokens": alias.max_tokens,
-        "min_pixels": alias.min_pixels,
-        "max_pixels": alias.max_pixels,
-    }
+    settings = {**vars(alias), "backbone": alias.backbone.name}
+    del settings["name"]
     path = folder / "capcurr-alias.yaml"
     with replacing(path) as file:
         file.write(yaml.safe_dump({"aliases": {alias.name: settings}}).encode())

@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import errno
-import math
 import os
 import re
 import shlex
@@ -19,6 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Any, NoReturn
 
+from capcurr_plugin.arguments import minutes, positive, take_words_after_dashes
 from capcurr_plugin.errors import InputError, JobError
 from capcurr_plugin.evaluation import health
 from capcurr_plugin.evaluation.aliases import API_BASE, Alias, load_aliases
@@ -76,12 +76,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     server = parser.add_argument_group("server")
     server.add_argument("--host", default=Options.host, help="where it listens (default: %(default)s)")
     server.add_argument("--port", type=_port, metavar="N", help="default: the alias's")
-    server.add_argument("--tensor-parallel", type=_positive, metavar="N", help="GPUs that share the model (default: 4)")
+    server.add_argument("--tensor-parallel", type=positive, metavar="N", help="GPUs that share the model (default: 4)")
     server.add_argument("--gpu-memory-utilization", type=_share, metavar="F", help="of each GPU (default on vllm: 0.9)")
-    server.add_argument("--max-model-len", type=_positive, metavar="N", help="tokens of a prompt with its answer")
+    server.add_argument("--max-model-len", type=positive, metavar="N", help="tokens of a prompt with its answer")
     server.add_argument("--log", type=Path, metavar="FILE", help="append what the engine prints to this file")
-    minutes = f"that it has to come up (default: {TIMEOUT_MINUTES:g})"
-    server.add_argument("--timeout", type=_minutes, default=TIMEOUT_MINUTES, metavar="MINUTES", help=minutes)
+    wait = f"that it has to come up (default: {TIMEOUT_MINUTES:g})"
+    server.add_argument("--timeout", type=minutes, default=TIMEOUT_MINUTES, metavar="MINUTES", help=wait)
     parser.add_argument("--dry-run", action="store_true", help="print the engine's command, and run nothing")
     take_words_after_dashes(parser)
 
@@ -106,13 +106,6 @@ def run(args: argparse.Namespace) -> int:
 # The command line
 
 
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
-    return number
-
-
 def _port(text: str) -> int:
     number = int(text)
     if not 0 < number < 65536:
@@ -125,27 +118,6 @@ def _share(text: str) -> float:
     if not 0 < share <= 1:
         raise argparse.ArgumentTypeError(f"{text} is not a share above 0 and up to 1")
     return share
-
-
-def _minutes(text: str) -> float:
-    minutes = float(text)
-    if not 0 < minutes < math.inf:
-        raise argparse.ArgumentTypeError(f"{text} is not a time in minutes")
-    return minutes
-
-
-def take_words_after_dashes(parser: argparse.ArgumentParser) -> None:
-    """As `more`. argparse itself refuses words after `--` when options stand before it."""
-    parse = parser.parse_known_args
-
-    def parse_before_dashes(args: Sequence[str], namespace: Any = None) -> tuple[argparse.Namespace, list[str]]:
-        words = list(args)
-        end = words.index("--") if "--" in words else len(words)
-        parsed, unknown = parse(words[:end], namespace)
-        parsed.more = words[end + 1 :]
-        return parsed, unknown
-
-    parser.parse_known_args = parse_before_dashes  # pyright: ignore[reportAttributeAccessIssue]
 
 
 # The plan

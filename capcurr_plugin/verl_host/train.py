@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from capcurr_plugin.arguments import minutes, positive
 from capcurr_plugin.errors import InputError, JobError
 from capcurr_plugin.verl_host import preflight, watch
 from capcurr_plugin.verl_host.checkpoints import model_of, newest, read_model_config, step_folder
@@ -48,17 +49,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data.add_argument("--out", type=Path, metavar="FOLDER", help="default: runs/BACKBONE_RECIPE")
     data.add_argument("--seed", type=int, help="of the order of the rows and of sampling")
     cluster = parser.add_argument_group("machines")
-    cluster.add_argument("--nnodes", type=_positive, metavar="N", help="machines (default: 1)")
-    cluster.add_argument("--gpus-per-node", type=_positive, metavar="N", help="default: 8")
+    cluster.add_argument("--nnodes", type=positive, metavar="N", help="machines (default: 1)")
+    cluster.add_argument("--gpus-per-node", type=positive, metavar="N", help="default: 8")
     cluster.add_argument("--ray-address", metavar="ADDRESS", help="of a Ray cluster that runs, such as auto")
     cluster.add_argument("--cpu", action="store_true", help="a tiny model on the CPU, for development")
     stopping = parser.add_argument_group("stopping")
     stopping.add_argument("--stop-when", choices=("plateau",), help="end a stage when its validation no longer rises")
-    stopping.add_argument("--patience", type=_positive, metavar="N", help="validations without a rise (default: 3)")
-    stopping.add_argument("--min-steps", type=_positive, metavar="N", help="of a stage, before it may end (default: 0)")
+    stopping.add_argument("--patience", type=positive, metavar="N", help="validations without a rise (default: 3)")
+    stopping.add_argument("--min-steps", type=positive, metavar="N", help="of a stage, before it may end (default: 0)")
     stopping.add_argument(
         "--stall-minutes",
-        type=_minutes,
+        type=minutes,
         default=STALL_MINUTES,
         metavar="M",
         help="stop a run without a step for so long (default: %(default)g)",
@@ -89,20 +90,6 @@ def run(args: argparse.Namespace) -> int:
         f"the model of {plan.backbone}, {plan.recipe}: {last}\nwhat ran, and what came of it: {plan.out / 'run.json'}"
     )
     return 0
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
-    return number
-
-
-def _minutes(text: str) -> float:
-    minutes = float(text)
-    if not 0 < minutes < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a time in minutes")
-    return minutes
 
 
 def _plan(args: argparse.Namespace) -> Plan:

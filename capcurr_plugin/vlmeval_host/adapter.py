@@ -45,7 +45,7 @@ def _undressed(answer: str) -> str | None:
     return answer[font.end() : -1]
 
 
-class Part(dict):  # type: ignore[type-arg]
+class Part(dict[str, Any]):
     """A piece of a message, which knows the row that it asks. VLMEvalKit passes pieces on, but no row."""
 
     row: Any = None
@@ -84,7 +84,7 @@ class CapabilityAdapter(ModelAdapter):
         return {"system_prompt": system} if system else {}
 
     def process_inputs(self, inputs: Sequence[Any], dataset: str | None = None) -> Sequence[Any]:
-        self._asked.row = next((part.row for part in inputs if isinstance(part, Part)), None)
+        self._asked.row = row_of(inputs)
         self._asked.inputs = inputs
         return inputs
 
@@ -117,6 +117,10 @@ class CapabilityAdapter(ModelAdapter):
                 request=request_name(self._asked.inputs, {"prompt": self.prompt, **self._asked.settings}),
             ),
         )
+
+
+def row_of(message: Sequence[Any]) -> Any:
+    return next((part.row for part in message if isinstance(part, Part)), None)
 
 
 def row_prompt(dataset: Any, line: Mapping[str, Any], prompt: Placement) -> list[Part]:

@@ -12,7 +12,14 @@ from vlmeval.api.adapters import register_adapter  # pyright: ignore[reportMissi
 from capcurr_plugin.evaluation.aliases import Alias, api_root, load_aliases
 from capcurr_plugin.prompt import Placement
 from capcurr_plugin.vlmeval_host import run_files
-from capcurr_plugin.vlmeval_host.adapter import CapabilityAdapter, final_answer, make_response, request_name, row_prompt
+from capcurr_plugin.vlmeval_host.adapter import (
+    CapabilityAdapter,
+    final_answer,
+    make_response,
+    request_name,
+    row_of,
+    row_prompt,
+)
 
 ANSWER_SECONDS = 10
 RETRY = 10  # run.py's --retry takes its place
@@ -136,7 +143,7 @@ def _local_class(host_class: type) -> type:
 
         def generate(self, message: Any, dataset: str | None = None) -> str:
             said = str(super().generate(message=message, dataset=dataset))
-            row = next((getattr(part, "row", None) for part in message), None) if isinstance(message, list) else None
+            row = row_of(message)
             response = make_response(
                 row,
                 {"content": said},

@@ -62,10 +62,9 @@ def end(dataset: str, predictions: Path) -> None:
     """Settle the side-car of predictions that are complete. Runs without our adapter have none."""
     _journals.pop(dataset, None)
     recorded = any(path.exists() for path in (journal_of(predictions), *of_sibling_runs(predictions)))
-    if not predictions.exists() or not recorded:
-        return
-    table: Any = load(str(predictions))
-    if not side_car(predictions).exists() or journal_of(predictions).exists():
+    settled_before = side_car(predictions).exists() and not journal_of(predictions).exists()
+    if predictions.exists() and recorded and not settled_before:
+        table: Any = load(str(predictions))
         settled = settle(predictions, zip(table["index"], table["prediction"], strict=True))
         logger.info(
             f"capcurr: {side_car(predictions).name}: {settled.rows} rows, {settled.unparsed} without a final box, "

@@ -1,4 +1,4 @@
-"""What the adapter and its side-car cost a row, beside the same client of VLMEvalKit without them.
+"""What the adapter and its side-car cost a row, beside the same client of VLMEvalKit sending the same without them.
 
     .envs/vlmeval/bin/python benchmarks/adapter.py
 
@@ -54,26 +54,28 @@ def microseconds(model: Any, table: Table, start: int) -> list[float]:
 
 def main() -> None:
     from capcurr_plugin.evaluation.responses import settle
+    from capcurr_plugin.prompt import system_message
     from capcurr_plugin.vlmeval_host import run_files
 
     answer = reply()
     requests.post = lambda *args, **options: answer  # both clients call it
     table = Table()
     with_adapter = supported_VLM["Qwen3_VL_8B_Staged"](model="m", api_base="http://127.0.0.1:1")
-    without = supported_VLM["Qwen3_VL_8B_Staged"](model="m", api_base="http://127.0.0.1:1", custom_prompt=None)
+    bare = {"custom_prompt": None, "system_prompt": system_message("system")}
+    without = supported_VLM["Qwen3_VL_8B_Staged"](model="m", api_base="http://127.0.0.1:1", **bare)
     for model in (with_adapter, without):
         model.set_dump_image(table.dump_image)
     with tempfile.TemporaryDirectory() as folder:
         predictions = Path(folder, "m_D.tsv")
         run_files.begin("D", predictions)
-        ours, bare = [], []
+        ours, theirs = [], []
         for turn in range(TURNS):
             ours += microseconds(with_adapter, table, turn * ROWS)
-            bare += microseconds(without, table, turn * ROWS)
+            theirs += microseconds(without, table, turn * ROWS)
         begin = time.perf_counter()
         settled = settle(predictions, ((index, "B") for index in range(TURNS * ROWS)))
         settling = 1e6 * (time.perf_counter() - begin) / settled.rows
-    a, b = statistics.median(ours), statistics.median(bare)
+    a, b = statistics.median(ours), statistics.median(theirs)
     print(f"with the adapter {a:.1f} us a row, without {b:.1f} us: it adds {a - b:.1f} us")
     print(
         f"settling the side-car of {settled.rows:,} rows: {settling:.1f} us a row, {settled.missing} without a record"

@@ -1,7 +1,7 @@
 """The side-car of a prediction file: the full response behind each row, beside what the evaluators see of it.
 
-While a run infers, each response is appended to a journal as it comes. When the predictions are complete, the journal
-is settled: the side-car then holds one line a row, in the rows' order. Lines of earlier runs in sibling folders serve
+While a run infers, each reply of a server is appended to a journal as it comes. When the predictions are complete, the
+journal is settled: the side-car then holds one line a row, in the rows' order. Lines of earlier runs in sibling folders serve
 rows that VLMEvalKit takes over from them.
 """
 
@@ -10,8 +10,8 @@ import json
 import os
 import threading
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -54,15 +54,16 @@ def journal_of(predictions: Path) -> Path:
 
 
 class Journal:
-    """Appends responses to a file, from any number of threads and processes."""
+    """Appends replies to a file, from any number of threads and processes."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = threading.Lock()
         self._file: int | None = None
 
-    def append(self, response: Response) -> None:
-        line = _line(response)
+    def append(self, row: Any, reply: bytes, **facts: str | None) -> None:
+        """Facts are fields of the response that its server does not know; a reply is read when the journal is."""
+        line = _spliced({"index": str(row), **facts}, reply)
         with self._lock:
             file = self._opened()
             fcntl.flock(file, fcntl.LOCK_EX)  # a long line is more than one write to some file systems
@@ -87,11 +88,44 @@ def read_responses(path: Path) -> Iterator[Response]:
     with path.open("rb") as file:
         while line := file.readline(MAX_LINE_BYTES):
             try:
-                record = json.loads(line)
+                record = json.loads(line.decode("utf-8", "replace"))
             except (ValueError, RecursionError):
                 continue
-            if isinstance(record, dict) and isinstance(record.get("index"), str):
-                yield Response(**{"prediction": "", **{key: record[key] for key in record.keys() & _FIELDS}})
+            response = _response(record) if isinstance(record, dict) else None
+            if response is not None:
+                yield response
+
+
+def _response(record: dict[str, Any]) -> Response | None:
+    try:
+        said = _facts(record.pop("reply"), record.get("answer")) if "reply" in record else {}
+    except (KeyError, TypeError, IndexError, AttributeError):  # not a reply; VLMEvalKit could not read it either
+        return None
+    facts = {"prediction": "", **record, **said}
+    return (
+        Response(**{key: facts[key] for key in facts.keys() & _FIELDS}) if isinstance(facts.get("index"), str) else None
+    )
+
+
+def _facts(reply: Mapping[str, Any], answer: str | None) -> dict[str, Any]:
+    """What a server's reply holds. A server with a parser for it hands the thinking over apart."""
+    choice, usage = reply["choices"][0], reply.get("usage")
+    message, usage = choice["message"], usage if isinstance(usage, dict) else {}
+    said = str(message["content"]).strip()
+    facts = {
+        "prediction": answer or said,
+        "response": said,
+        "thinking": message.get("reasoning_content") or message.get("reasoning") or _thinking(said),
+        "finish_reason": choice.get("finish_reason"),
+        "prompt_tokens": usage.get("prompt_tokens"),
+        "completion_tokens": usage.get("completion_tokens"),
+    }
+    return {**facts, "model": reply["model"]} if reply.get("model") else facts
+
+
+def reply_of(text: str) -> bytes:
+    """As a server would have said it."""
+    return json.dumps({"choices": [{"message": {"content": text}}]}).encode()
 
 
 @dataclass(frozen=True)
@@ -116,7 +150,7 @@ def settle(predictions: Path, rows: Iterable[tuple[Any, Any]]) -> Settled:
                 found = _matching(others, str(index), prediction)
             if found is None:
                 found = Response(str(index), str(prediction))
-            file.write(_line(replace(found, thinking=found.thinking or _thinking(found.response or ""))))
+            file.write(_line(found))
             count += 1
             unparsed += found.response is not None and found.answer is None
             missing += found.response is None
@@ -136,6 +170,13 @@ def _thinking(response: str) -> str | None:
 def _line(response: Response) -> bytes:
     # Half of a surrogate pair, which JSON from a server may hold, becomes the escape that JSON has for it.
     return _encode(vars(response)).encode("utf-8", "backslashreplace") + b"\n"
+
+
+def _spliced(facts: Mapping[str, Any], reply: bytes) -> bytes:
+    """A line with the reply in it, which is JSON already and may be long."""
+    if not reply.startswith(b'{"') or b"\n" in reply or b"\r" in reply:
+        reply = json.dumps(json.loads(reply)).encode()
+    return _encode(facts)[:-1].encode("utf-8", "backslashreplace") + b', "reply": ' + reply + b"}\n"
 
 
 def of_sibling_runs(predictions: Path) -> list[Path]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from vlmeval.api.adapters import ModelAdapter  # pyright: ignore[reportMissingImports]
 
-from capcurr_plugin.evaluation.responses import Response
+from capcurr_plugin.evaluation.responses import reply_of
 from capcurr_plugin.prompt import Placement, system_message, user_turn
 from capcurr_plugin.reward.boxed import extract_boxed
 from capcurr_plugin.vlmeval_host import run_files
@@ -25,7 +25,7 @@ _ESCAPED = re.compile(r"\\([%$#&_])")
 def final_answer(response: str) -> str | None:
     r"""The content of the last box as evaluators read it: without `\text{}`, `$` and escapes around and in it."""
     answer = extract_boxed(response)
-    while answer and (bare := _undressed(answer)) is not None:
+    while answer and answer[0] in "\\$" and (bare := _undressed(answer)) is not None:
         answer = bare.strip()
     return _ESCAPED.sub(r"\1", answer).replace("{,}", ",") if answer else None
 
@@ -96,26 +96,19 @@ class CapabilityAdapter(ModelAdapter):
         self._asked.said, self._asked.answer = response, final_answer(response)
         return self._asked.answer or response
 
-    def record(self, dataset: str | None, reply: Mapping[str, Any] | None) -> None:
+    def record(self, dataset: str | None, reply: bytes | None) -> None:
         """Keep a server's reply to the request that this thread has made; None when only its text is known."""
-        row = getattr(self._asked, "row", None)
-        if row is None or dataset is None:  # not a row of a data set: a question of the user's own
+        asked = self._asked
+        if asked.row is None or dataset is None:  # not a row of a data set: a question of the user's own
             return
-        reply = reply or {"choices": [{"message": {"content": self._asked.said}}]}
-        choice, usage = reply["choices"][0], reply.get("usage") or {}
         run_files.keep(
             dataset,
-            make_response(
-                row,
-                choice["message"],
-                self._asked.answer,
-                self.prompt,
-                finish_reason=choice.get("finish_reason"),
-                prompt_tokens=usage.get("prompt_tokens"),
-                completion_tokens=usage.get("completion_tokens"),
-                model=reply.get("model") or self._asked.settings["model"],
-                request=request_name(self._asked.inputs, {"prompt": self.prompt, **self._asked.settings}),
-            ),
+            asked.row,
+            reply or reply_of(asked.said),
+            answer=asked.answer,
+            prompt=self.prompt,
+            model=asked.settings["model"],
+            request=request_name(asked.inputs, {"prompt": self.prompt, **asked.settings}),
         )
 
 
@@ -132,23 +125,6 @@ def row_prompt(dataset: Any, line: Mapping[str, Any], prompt: Placement) -> list
         last = next(part for part in reversed(message) if part["type"] == "text")
         last["value"] = user_turn(last["value"], prompt)
     return message
-
-
-def make_response(
-    row: Any, message: Mapping[str, Any], answer: str | None, prompt: Placement, **facts: Any
-) -> Response:
-    """The record of what a model said. A server with a parser for it hands the thinking over apart."""
-    said = str(message["content"]).strip()
-    return Response(
-        index=str(row),
-        prediction=answer or said,
-        response=said,
-        answer=answer,
-        thinking=message.get("reasoning_content") or message.get("reasoning"),
-        prompt=prompt,
-        run=run_files.PROCESS,
-        **facts,
-    )
 
 
 def request_name(inputs: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> str:

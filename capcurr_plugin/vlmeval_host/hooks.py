@@ -1,7 +1,6 @@
 """Where the files of a run are looked after: calls before and after functions of VLMEvalKit. Imports VLMEvalKit."""
 
 import fcntl
-import json
 import os
 import tempfile
 import time
@@ -81,7 +80,7 @@ def at_client(module: Any) -> None:
         code, answer, reply = generate_inner(self, inputs, dataset=dataset, **options)
         if code == 0 and self.fail_msg not in answer and isinstance(self.adapter, CapabilityAdapter):
             streamed = getattr(self, "stream", False)  # upstream's --stream reads the reply up, piece by piece
-            self.adapter.record(dataset, None if streamed else json.loads(reply.content))
+            self.adapter.record(dataset, None if streamed else reply.content)
         return code, answer, reply
 
     wrapper.generate_inner = recording

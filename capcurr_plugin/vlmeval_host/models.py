@@ -10,12 +10,12 @@ from vlmeval.api import LMDeployAPI  # pyright: ignore[reportMissingImports]
 from vlmeval.api.adapters import register_adapter  # pyright: ignore[reportMissingImports]
 
 from capcurr_plugin.evaluation.aliases import Alias, api_root, load_aliases
+from capcurr_plugin.evaluation.responses import reply_of
 from capcurr_plugin.prompt import Placement
 from capcurr_plugin.vlmeval_host import run_files
 from capcurr_plugin.vlmeval_host.adapter import (
     CapabilityAdapter,
     final_answer,
-    make_response,
     request_name,
     row_of,
     row_prompt,
@@ -143,17 +143,17 @@ def _local_class(host_class: type) -> type:
 
         def generate(self, message: Any, dataset: str | None = None) -> str:
             said = str(super().generate(message=message, dataset=dataset))
-            row = row_of(message)
-            response = make_response(
-                row,
-                {"content": said},
-                final_answer(said),
-                self._alias.prompt,
-                model=str(self._settings["model_path"]),
-                request=request_name(message, self._settings) if row is not None else None,
-            )
+            row, answer = row_of(message), final_answer(said)
             if row is not None and dataset is not None:
-                run_files.keep(dataset, response)
-            return response.prediction
+                run_files.keep(
+                    dataset,
+                    row,
+                    reply_of(said),
+                    answer=answer,
+                    prompt=self._alias.prompt,
+                    model=str(self._settings["model_path"]),
+                    request=request_name(message, self._settings),
+                )
+            return answer or said
 
     return LocalModel

@@ -45,11 +45,11 @@ def begin(dataset: str, predictions: Path) -> None:
         _journals[dataset] = Journal(journal_of(predictions))
 
 
-def keep(dataset: str, response: Response) -> None:
+def keep(dataset: str, row: Any, reply: bytes, **facts: str | None) -> None:
     """The answer goes on to VLMEvalKit even when the disk is full: its row will have no record, and be counted so."""
     try:
         if dataset in _journals:
-            _journals[dataset].append(response)
+            _journals[dataset].append(row, reply, run=PROCESS, **facts)
     except OSError as error:
         logger.error(f"capcurr: {_journals[dataset].path}: a response was not kept ({error.strerror})")
 

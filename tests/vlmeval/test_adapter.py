@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from vlmeval.config import supported_VLM  # noqa: F401  the adapter comes with it
 
-from capcurr_plugin.vlmeval_host.adapter import CapabilityAdapter, final_answer, make_response
+from capcurr_plugin.vlmeval_host.adapter import CapabilityAdapter, final_answer
 
 
 @pytest.mark.parametrize(
@@ -36,15 +36,9 @@ def test_the_final_answer(response, answer):
 def test_a_response_without_a_box_is_handed_on_as_it_is(text):
     if final_answer(text) is None:
         assert CapabilityAdapter().postprocess(text) == text
-        assert make_response(1, {"content": text}, None, "system").prediction == text.strip()
 
 
 @given(st.text(), st.text(alphabet=st.characters(blacklist_characters="\\{}$"), min_size=1))
 def test_an_answer_in_a_box_is_found_after_any_text(text, answer):
     found = final_answer(f"{text} \\boxed{{{answer}}}")
     assert found == (answer.strip() or final_answer(text))
-
-
-def test_thinking_that_a_server_keeps_apart_is_kept():
-    assert make_response(1, {"content": r"\boxed{B}", "reasoning_content": "y"}, "B", "system").thinking == "y"
-    assert make_response(1, {"content": r"\boxed{B}"}, "B", "system").thinking is None

@@ -64,7 +64,7 @@ ENVIRONMENTS = {
             "vlmeval",
             ((3, 10), (3, 13)),
             requirements=["ms-vlmeval==0.0.20", "pandas<3", *TEST_TOOLS],  # pandas 3 breaks its WeMath
-            extras=["vlmeval", "judge"],
+            extras=["vlmeval", "judge", "serve"],
             needs_torch=True,
         ),
     )

@@ -239,7 +239,7 @@ class Server:
 def serving(plan: Plan, *, log: Path | None = None, timeout_minutes: float = TIMEOUT_MINUTES) -> Iterator[Server]:
     """Start the engine, wait until it answers, and end it when the block ends. What it prints goes to `log`, or else
     to standard error."""
-    _check_program(plan.engine)
+    program = _program(plan.engine)
     if plan.engine.service is None:
         _check_port(plan)
     start = time.monotonic()
@@ -253,7 +253,7 @@ def serving(plan: Plan, *, log: Path | None = None, timeout_minutes: float = TIM
                 _run_to_its_end(command, sink, deadline)
         else:
             (command,) = plan.engine.commands(plan.launch)
-            kept = Kept(command, sink)
+            kept = Kept([program, *command[1:]], sink)
             stack.callback(_end, plan.engine, kept, log)
         model = _wait_until_it_answers(plan, kept, deadline)
         yield Server(plan, model, time.monotonic() - start, kept)
@@ -275,11 +275,13 @@ def ended_by_signals() -> Iterator[None]:
             signal.signal(sign, handler)
 
 
-def _check_program(engine: Engine) -> None:
-    if shutil.which(engine.program) is None:
+def _program(engine: Engine) -> str:
+    """On the PATH, or else in the environment that this command was called from by its path."""
+    program = shutil.which(engine.program) or shutil.which(engine.program, path=Path(sys.executable).parent)
+    if program is None:
         raise InputError(f"{engine.name}: there is no {engine.program} on the PATH; install it: {engine.install}")
     if not engine.probe:
-        return
+        return program
     try:
         done = subprocess.run(engine.probe, capture_output=True, text=True, timeout=TOOL_SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
@@ -287,6 +289,7 @@ def _check_program(engine: Engine) -> None:
     if done.returncode:
         said = (done.stderr or done.stdout).strip().partition("\n")[0]
         raise InputError(f"{shlex.join(engine.probe)}: {said}; install it: {engine.install}")
+    return program
 
 
 def _check_port(plan: Plan) -> None:

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 import requests
 from vlmeval.api import LMDeployAPI  # pyright: ignore[reportMissingImports]
 from vlmeval.api.adapters import register_adapter  # pyright: ignore[reportMissingImports]
+from vlmeval.smp import get_gpu_memory  # pyright: ignore[reportMissingImports]
 
 from capcurr_plugin.evaluation.aliases import Alias, api_root, load_aliases
 from capcurr_plugin.evaluation.responses import reply_of
@@ -41,7 +42,7 @@ def served(alias: Alias) -> "partial[ServedModel]":
     """Bounds of pixels are not sent: engines take them at their start (capcurr serve), and vLLM refuses requests with
     them."""
     return partial(
-        ServedModel,
+        _client,
         model=alias.model,
         api_base=alias.api_base,
         weights=alias.weights,
@@ -51,6 +52,13 @@ def served(alias: Alias) -> "partial[ServedModel]":
         retry=RETRY,
         verbose=False,
     )
+
+
+def _client(**options: Any) -> "ServedModel":
+    return ServedModel(**options)
+
+
+_client.__module__ = LMDeployAPI.__module__  # run.py's --stream is for what comes from VLMEvalKit's own clients
 
 
 class ServedModel(LMDeployAPI):
@@ -99,6 +107,8 @@ def _stop(message: str) -> NoReturn:
 
 # In process
 
+GREEDY = {"temperature": 0.01, "top_k": 1}  # VLMEvalKit's classes sample, and divide by the temperature
+
 
 def local_model(alias: Alias, **options: Any) -> Any:
     """VLMEvalKit's own class for the backbone, with our prompt and adapter around it."""
@@ -108,18 +118,24 @@ def local_model(alias: Alias, **options: Any) -> Any:
         _stop(
             f"{alias.name}_Local: there are no weights to download; name a checkpoint in CAPCURR_ALIASES (weights: DIR)"
         )
+    if not get_gpu_memory():
+        _stop(f"{alias.name}_Local: VLMEvalKit's {alias.backbone.local} needs a GPU, and nvidia-smi finds none here")
     host_class = getattr(vlmeval.vlm, str(alias.backbone.local))
     settings: dict[str, Any] = {
         "model_path": alias.weights or alias.backbone.base,
         "system_prompt": alias.system_prompt,
         "use_custom_prompt": False,
-        "temperature": alias.temperature or 0.01,  # VLMEvalKit's classes sample, and divide by it
+        **({"temperature": alias.temperature} if alias.temperature else GREEDY),
+        "presence_penalty": 0,  # Qwen3VLChat's own is 1.5 on vLLM
         "max_new_tokens": alias.max_tokens,
         "min_pixels": alias.min_pixels,
         "max_pixels": alias.max_pixels,
         **options,
     }
-    return _local_class(host_class)(alias, **settings)
+    try:
+        return _local_class(host_class)(alias, **settings)
+    except (ImportError, OSError) as error:  # flash-attn is missing, or the checkpoint
+        _stop(f"{alias.name}_Local: {' '.join(str(error).split())}")
 
 
 def _local_class(host_class: type) -> type:

@@ -84,6 +84,13 @@ def chat_completion(text, finish="stop", **message):
     return {"id": "1", "object": "chat.completion", "model": "served/model", "choices": [choice], "usage": usage}
 
 
+def streamed(completion):
+    """The same in pieces of one letter, as a server sends it when it is asked to stream."""
+    said = completion["choices"][0]["message"]["content"]
+    chunks = [{"choices": [{"index": 0, "delta": {"content": letter}}]} for letter in said]
+    return "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks).encode() + b"data: [DONE]\n\n"
+
+
 def claude_message(text, stop="end_turn", tokens=(100, 10)):
     usage = {"input_tokens": tokens[0], "output_tokens": tokens[1]}
     content = [{"type": "text", "text": text}] if text else []

@@ -1,11 +1,14 @@
 """The benchmarks of all suites through VLMEvalKit's own run.py: each score is the one worked out by hand."""
 
 import json
+import os
 from collections import Counter
 
 import local_servers as servers
 import pytest
 import toy_suites
+
+from capcurr_plugin.evaluation.responses import read_responses, side_car
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -28,3 +31,19 @@ def test_every_score_is_the_one_worked_out_by_hand(host, mode):
     assert f"judging: {len(judge.answered)} calls paid, " in said
     status = json.loads((folder / "status.json").read_text())["datasets"]
     assert {name: entry.get("error_message") for name, entry in status.items()} == dict.fromkeys(wanted)
+
+
+@pytest.mark.skipif("VLMEVALKIT_HOME" not in os.environ, reason="ms-vlmeval 0.0.20 has no --stream; a clone has")
+def test_streamed_responses_are_kept_too(host):
+    def model_in_pieces(body):
+        assert body["stream"] is True
+        return servers.streamed(toy_suites.misleading_model(body))
+
+    toy_suites.write_tables(host.data, ["RealWorldQA"])
+    with servers.serving(model_in_pieces) as model:
+        host.environment |= {"CAPCURR_API_BASE": model.url}
+        host.run("--data", "RealWorldQA", "--stream")
+    records = list(read_responses(side_car(host.results() / "Qwen3_VL_8B_Staged_RealWorldQA.tsv")))
+    assert [record.prediction for record in records] == ["A", "B"]
+    assert all(record.thinking.startswith("Is it A?") for record in records)
+    assert toy_suites.headline(host.results(), "Qwen3_VL_8B_Staged", "RealWorldQA", "claude-haiku-4.5") == 0.5

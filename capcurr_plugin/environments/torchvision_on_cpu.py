@@ -25,7 +25,8 @@ class _Finder:
         sys.meta_path.remove(_Finder)  # pyright: ignore[reportArgumentType]
         spec = importlib.util.find_spec(name)
         assert spec is not None and spec.loader is not None
-        spec.loader.exec_module = _then(spec.loader.exec_module, _decode_with_pillow)
+        loader: Any = spec.loader
+        loader.exec_module = _then(loader.exec_module, _decode_with_pillow)
         return spec
 
 
@@ -46,9 +47,7 @@ def _declare_operators() -> None:
     _libraries.append(library)
 
 
-def _then(
-    execute: Callable[[ModuleType], None], change: Callable[[ModuleType], None]
-) -> Callable[[ModuleType], None]:
+def _then(execute: Callable[[ModuleType], None], change: Callable[[Any], None]) -> Callable[[ModuleType], None]:
     def executing(module: ModuleType) -> None:
         execute(module)
         change(module)

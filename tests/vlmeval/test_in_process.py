@@ -101,7 +101,9 @@ def test_what_is_missing_is_told_in_one_line(tmp_path, monkeypatch):
     with pytest.raises(SystemExit, match=r"Qwen3_VL_8B_Merged_Local: there are no weights .* CAPCURR_ALIASES"):
         supported_VLM["Qwen3_VL_8B_Merged_Local"]()
     monkeypatch.setenv("PATH", add_nvidia_smi(tmp_path / "bin"))
-    with pytest.raises(SystemExit, match=r"Qwen3_VL_8B_Staged_Local: FlashAttention2 .* doesn't seem to be installed\.$"):
+    with pytest.raises(
+        SystemExit, match=r"Qwen3_VL_8B_Staged_Local: FlashAttention2 .* doesn't seem to be installed\.$"
+    ):
         supported_VLM["Qwen3_VL_8B_Staged_Local"](model_path=str(checkpoint))
     with pytest.raises(SystemExit, match=r"Qwen3_VL_8B_Staged_Local: .*/nowhere"):
         supported_VLM["Qwen3_VL_8B_Staged_Local"](model_path=str(tmp_path / "nowhere"))

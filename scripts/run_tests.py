@@ -3,7 +3,7 @@
 usage: python3 scripts/run_tests.py [--fast] [--env NAME ...] [pytest arguments]
 
 The tests of core, of installing, and of the house itself run in the environment `core`; `tests/verl` and
-`tests/vlmeval` run beside the real hosts. Environments are made on first use.
+`tests/vlmeval` run beside the real hosts. Environments are made on first use; two at a time have their tests run.
 """
 
 from __future__ import annotations  # an older python3 may run this, to find a newer one
@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ET
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,7 +24,9 @@ sys.path.insert(0, str(CHECKOUT))
 
 from capcurr_plugin.environments import EnvironmentFailed, ensure, uv  # noqa: E402
 
-FOLDERS = {"core": ["tests/core", "tests/install", "tests/house"], "verl": ["tests/verl"], "vlmeval": ["tests/vlmeval"]}
+# The longest first
+FOLDERS = {"verl": ["tests/verl"], "core": ["tests/core", "tests/install", "tests/house"], "vlmeval": ["tests/vlmeval"]}
+AT_ONCE = 2  # most of them wait for processes to start
 NO_TESTS = 5  # pytest's exit code when nothing was selected
 OUTCOMES = ("failed", "passed", "skipped", "xfailed", "errors")
 
@@ -34,11 +37,10 @@ class Summary:
     bad: list[str] = field(default_factory=list)  # what failed, by name
     broken: list[str] = field(default_factory=list)  # environments whose tests did not run to their end
 
-    def add(self, environment: str, report: Path, exit_code: int) -> None:
-        if report.exists():
-            for case in ET.parse(report).iter("testcase"):
-                self._add_case(environment, case)
-        if exit_code not in (0, 1, NO_TESTS) or not report.exists():
+    def add(self, environment: str, cases: list[ET.Element], exit_code: int) -> None:
+        for case in cases:
+            self._add_case(environment, case)
+        if exit_code not in (0, 1, NO_TESTS):
             self.broken.append(f"{environment}: pytest ended with exit code {exit_code}")
 
     def _add_case(self, environment: str, case: ET.Element) -> None:
@@ -74,11 +76,9 @@ def main(argv: list[str]) -> int:
     summary = Summary()
     try:
         uv()  # the install tests call it
-        for name in args.env or FOLDERS:
-            python = ensure(name)
-            with tempfile.TemporaryDirectory() as folder:
-                report = Path(folder) / "report.xml"
-                summary.add(name, report, run_pytest(name, python, report, pytest_args))
+        with ThreadPoolExecutor(AT_ONCE) as lanes:
+            for done in lanes.map(lambda name: run(name, pytest_args), args.env or FOLDERS):
+                summary.add(*done)
     except EnvironmentFailed as error:
         summary.broken.append(str(error))
     for line in [*summary.broken, *summary.bad]:
@@ -87,10 +87,17 @@ def main(argv: list[str]) -> int:
     return 0 if summary.ok else 1
 
 
+def run(name: str, pytest_args: list[str]) -> tuple[str, list[ET.Element], int]:
+    python = ensure(name)
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report.xml"
+        code = run_pytest(name, python, report, pytest_args)
+        return name, list(ET.parse(report).iter("testcase")) if report.exists() else [], code
+
+
 def run_pytest(name: str, python: Path, report: Path, arguments: list[str]) -> int:
     """pytest in one environment; `-qq` keeps its own summary line away, failures are shown in full."""
     folders = [folder for folder in FOLDERS[name] if (CHECKOUT / folder).is_dir()]
-    print(f"---- {name}: {' '.join(folders)}", flush=True)
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     # The hosts are large: without cached bytecode each of their many starts would compile them anew.
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -105,7 +112,13 @@ def run_pytest(name: str, python: Path, report: Path, arguments: list[str]) -> i
         *folders,
         *arguments,
     ]
-    return subprocess.run(command, cwd=CHECKOUT, env=environment, check=False).returncode
+    pytest = subprocess.Popen(
+        command, cwd=CHECKOUT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, errors="replace"
+    )
+    assert pytest.stdout is not None
+    for line in pytest.stdout:
+        print(f"[{name}] {line}", end="", flush=True)
+    return pytest.wait()
 
 
 if __name__ == "__main__":

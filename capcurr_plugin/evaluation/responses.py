@@ -1,8 +1,8 @@
 """The side-car of a prediction file: the full response behind each row, beside what the evaluators see of it.
 
 While a run infers, each reply of a server is appended to a journal as it comes. When the predictions are complete, the
-journal is settled: the side-car then holds one line a row, in the rows' order. Lines of earlier runs in sibling folders serve
-rows that VLMEvalKit takes over from them.
+journal is settled: the side-car then holds one line a row, in the rows' order. Lines of earlier runs in sibling folders
+serve rows that VLMEvalKit takes over from them.
 """
 
 import fcntl

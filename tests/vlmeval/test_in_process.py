@@ -1,7 +1,6 @@
 """Aliases with `_Local`: VLMEvalKit's own classes for Qwen, on tiny models. They are written for GPUs."""
 
 import os
-import subprocess
 import sys
 
 import pandas as pd

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
+from capcurr_plugin.endpoints import api_root
 from capcurr_plugin.errors import InputError
 from capcurr_plugin.prompt import PLACEMENTS, Placement, system_message
 from capcurr_plugin.yaml_files import read_named
@@ -63,14 +64,6 @@ def load_aliases(own: Path | None = None, environment: Mapping[str, str] = os.en
             settings[name] = settings.get(name, packaged["defaults"]) | alias
     aliases = {name: _alias(name, alias, backbones, path) for name, alias in settings.items()}
     return _at_their_addresses(aliases, environment.get(API_BASE, ""))
-
-
-def api_root(url: str) -> str:
-    """The root of a server, however much of a chat endpoint's address is given."""
-    root = re.sub(r"/+(chat/completions/*)?$", "", url.strip())
-    if not re.fullmatch(r"https?://[^\s/]+(/\S*)?", root):
-        raise InputError(f"{url!r}: is no server's address; give one such as http://127.0.0.1:8000/v1")
-    return root if urlsplit(root).path else f"{root}/v1"
 
 
 def own_checkpoint(aliases: Mapping[str, Alias], name: str, backbone: str, **changes: Any) -> Alias:

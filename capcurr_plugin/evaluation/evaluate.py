@@ -22,9 +22,10 @@ import yaml
 
 from capcurr_plugin.arguments import take_words_after_dashes
 from capcurr_plugin.atomic import replacing
+from capcurr_plugin.endpoints import api_root
 from capcurr_plugin.errors import InputError, JobError
 from capcurr_plugin.evaluation import health
-from capcurr_plugin.evaluation.aliases import OWN_ALIASES, Alias, api_root, load_aliases, own_checkpoint
+from capcurr_plugin.evaluation.aliases import OWN_ALIASES, Alias, load_aliases, own_checkpoint
 from capcurr_plugin.evaluation.engines import ENGINES
 from capcurr_plugin.evaluation.keeper import Kept
 from capcurr_plugin.evaluation.serve import (

@@ -133,7 +133,7 @@ def _openai(config: JudgeConfig) -> Ask:
 
     session = requests.Session()
     key = config.key or os.environ.get("OPENAI_API_KEY") or "none"
-    url = f"{str(config.base_url).rstrip('/').removesuffix('/chat/completions')}/chat/completions"
+    url = f"{config.base_url}/chat/completions"
 
     def ask(question: Question) -> Reply:
         system = [{"role": "system", "content": question.system}] if question.system else []

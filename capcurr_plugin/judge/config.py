@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 
 import yaml
 
+from capcurr_plugin.endpoints import api_root
 from capcurr_plugin.errors import InputError
 from capcurr_plugin.yaml_files import read_named
 
@@ -30,6 +31,10 @@ class JudgeConfig:
     timeout: float = 300
     retry: int = 10
     usd_per_million: Mapping[str, float] | None = None  # by input and output tokens; None: not known
+
+    def __post_init__(self) -> None:
+        if self.api == "openai":
+            object.__setattr__(self, "base_url", api_root(str(self.base_url)))
 
     def usd(self, input_tokens: int, output_tokens: int) -> float:
         price = self.usd_per_million or {"input": 0.0, "output": 0.0}

@@ -10,7 +10,8 @@ from vlmeval.api import LMDeployAPI  # pyright: ignore[reportMissingImports]
 from vlmeval.api.adapters import register_adapter  # pyright: ignore[reportMissingImports]
 from vlmeval.smp import get_gpu_memory  # pyright: ignore[reportMissingImports]
 
-from capcurr_plugin.evaluation.aliases import Alias, api_root, load_aliases
+from capcurr_plugin.endpoints import api_root
+from capcurr_plugin.evaluation.aliases import Alias, load_aliases
 from capcurr_plugin.evaluation.responses import reply_of
 from capcurr_plugin.prompt import Placement
 from capcurr_plugin.vlmeval_host import run_files

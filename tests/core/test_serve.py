@@ -472,7 +472,7 @@ def test_an_engine_that_dies_later_is_noticed(engine):
 
 def test_a_program_that_does_not_start(engine, machine):
     (machine / "vllm").write_text("#!/no/such/interpreter\n")
-    said = r"exit code 127 \(it said: vllm: cannot be started \(No such file or directory\)\)"
+    said = r"exit code 127 \(it said: \S*/vllm: cannot be started \(No such file or directory\)\)"
     with pytest.raises(JobError, match=said), serving(plan_of(), timeout_minutes=1):
         pass
 

@@ -23,7 +23,8 @@ STAND_IN = {
     "vlmeval/api/__init__.py": "class LMDeployAPI:\n    def __init__(self, **options): self.options = options\n",
     "vlmeval/api/adapters.py": "class ModelAdapter: pass\ndef register_adapter(name, factory): return factory\n",
     "vlmeval/smp.py": "from logging import getLogger as get_logger\n"
-    "fetch_aux_files = get_pred_file_path = load = LMUDataRoot = dump = get_intermediate_file_path = None\n",
+    "fetch_aux_files = get_gpu_memory = get_intermediate_file_path = get_pred_file_path = None\n"
+    "dump = load = LMUDataRoot = None\n",
 }
 
 

@@ -5,10 +5,7 @@ journal is settled: the side-car then holds one line a row, in the rows' order. 
 serve rows that VLMEvalKit takes over from them.
 """
 
-import fcntl
 import json
-import os
-import threading
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
@@ -16,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from capcurr_plugin.atomic import replacing
+from capcurr_plugin.journal import Journal, read_lines
 
-MAX_LINE_BYTES = 64 << 20
 NOT_A_NUMBER = {"", "#n/a", "n/a", "na", "nan", "null", "none", "<na>", "-nan"}  # what pandas reads as a missing value
 
 
@@ -53,47 +50,24 @@ def journal_of(predictions: Path) -> Path:
     return predictions.with_name(f"{predictions.stem}_responses.partial.jsonl")
 
 
-class Journal:
-    """Appends replies to a file, from any number of threads and processes."""
+class Replies(Journal):
+    """The journal of servers' replies. They are read when it is."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._lock = threading.Lock()
-        self._file: int | None = None
-
-    def append(self, row: Any, reply: bytes, **facts: str | None) -> None:
-        """Facts are fields of the response that its server does not know; a reply is read when the journal is."""
-        line = _spliced({"index": str(row), **facts}, reply)
-        with self._lock:
-            file = self._opened()
-            fcntl.flock(file, fcntl.LOCK_EX)  # a long line is more than one write to some file systems
-            try:
-                while line:
-                    line = line[os.write(file, line) :]
-            finally:
-                fcntl.flock(file, fcntl.LOCK_UN)
-
-    def _opened(self) -> int:
-        if self._file is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
-            size = os.fstat(self._file).st_size
-            if size and os.pread(self._file, 1, size - 1) != b"\n":
-                os.write(self._file, b"\n")  # a killed process may have left half a line
-        return self._file
+    def keep(self, row: Any, reply: bytes, **facts: str | None) -> None:
+        """Facts are fields of the response that its server does not know."""
+        self.append(_spliced({"index": str(row), **facts}, reply))
 
 
 def read_responses(path: Path) -> Iterator[Response]:
     """The records of a side-car or a journal; a line that is none, such as a killed process leaves, is passed over."""
-    with path.open("rb") as file:
-        while line := file.readline(MAX_LINE_BYTES):
-            try:
-                record = json.loads(line.decode("utf-8", "replace"))
-            except (ValueError, RecursionError):
-                continue
-            response = _response(record) if isinstance(record, dict) else None
-            if response is not None:
-                yield response
+    for _, line in read_lines(path):
+        try:
+            record = json.loads(line.decode("utf-8", "replace"))
+        except (ValueError, RecursionError):
+            continue
+        response = _response(record) if isinstance(record, dict) else None
+        if response is not None:
+            yield response
 
 
 def _response(record: dict[str, Any]) -> Response | None:

@@ -18,7 +18,7 @@ from vlmeval.smp import fetch_aux_files, get_logger, get_pred_file_path, load  #
 
 from capcurr_plugin.atomic import replacing
 from capcurr_plugin.evaluation.responses import (
-    Journal,
+    Replies,
     Response,
     journal_of,
     of_sibling_runs,
@@ -32,7 +32,7 @@ TABLES = (".csv", ".json", ".tsv", ".xlsx")
 
 logger = get_logger("vlmeval.capcurr")
 
-_journals: dict[str, Journal] = {}  # by data set: a process runs each once at a time
+_journals: dict[str, Replies] = {}  # by data set: a process runs each once at a time
 PROCESS = uuid.uuid4().hex[:12]  # names this process in its records
 
 
@@ -42,14 +42,14 @@ PROCESS = uuid.uuid4().hex[:12]  # names this process in its records
 def begin(dataset: str, predictions: Path) -> None:
     """Responses of this data set belong to that prediction file from now on."""
     if dataset not in _journals or _journals[dataset].path != journal_of(predictions):
-        _journals[dataset] = Journal(journal_of(predictions))
+        _journals[dataset] = Replies(journal_of(predictions))
 
 
 def keep(dataset: str, row: Any, reply: bytes, **facts: str | None) -> None:
     """The answer goes on to VLMEvalKit even when the disk is full: its row will have no record, and be counted so."""
     try:
         if dataset in _journals:
-            _journals[dataset].append(row, reply, run=PROCESS, **facts)
+            _journals[dataset].keep(row, reply, run=PROCESS, **facts)
     except OSError as error:
         logger.error(f"capcurr: {_journals[dataset].path}: a response was not kept ({error.strerror})")
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from capcurr_plugin.evaluation.responses import (
-    Journal,
+    Replies,
     Response,
     journal_of,
     read_responses,
@@ -28,7 +28,7 @@ def reply(said, tokens=None, **message):
 
 
 def answered(journal, index, answer="B", **facts):
-    journal.append(index, reply(f"<think> x </think> \\boxed{{{answer}}}", **facts), answer=answer)
+    journal.keep(index, reply(f"<think> x </think> \\boxed{{{answer}}}", **facts), answer=answer)
 
 
 def settled(predictions, rows):
@@ -42,7 +42,7 @@ def settled(predictions, rows):
 def test_ten_thousand_rows_join_one_to_one(tmp_path):
     """With retries, answers that came twice, and text that a table changes."""
     predictions = tmp_path / "M_D.tsv"
-    journal = Journal(journal_of(predictions))
+    journal = Replies(journal_of(predictions))
     said = ["B", "42", "1.50", "None", "nan", "two\nlines", "ä" * 50, "007"]
     read = ["B", 42, 1.5, float("nan"), None, "two\nlines", "ä" * 50, 7]
     for index in range(10_000):
@@ -59,7 +59,7 @@ def test_ten_thousand_rows_join_one_to_one(tmp_path):
 
 def test_a_row_without_a_record_is_counted_and_keeps_its_prediction(tmp_path):
     predictions = tmp_path / "M_D.tsv"
-    Journal(journal_of(predictions)).append(1, reply(" raw text\n"), answer=None)
+    Replies(journal_of(predictions)).keep(1, reply(" raw text\n"), answer=None)
     counts, (first, second, third) = settled(predictions, [(1, "raw text"), (2, "B"), (1, "another")])
     assert (counts.missing, counts.unparsed) == (2, 1)
     assert (first.answer, first.response) == (None, "raw text")
@@ -80,7 +80,7 @@ def test_a_row_without_a_record_is_counted_and_keeps_its_prediction(tmp_path):
 )
 def test_thinking_stands_in_a_field_of_its_own(tmp_path, said, apart, thinking):
     predictions = tmp_path / "M_D.tsv"
-    Journal(journal_of(predictions)).append(1, reply(said, reasoning_content=apart), answer="B")
+    Replies(journal_of(predictions)).keep(1, reply(said, reasoning_content=apart), answer="B")
     _, (record,) = settled(predictions, [(1, "B")])
     assert (record.thinking, record.response) == (thinking, said)
 
@@ -89,28 +89,28 @@ def test_rows_taken_over_from_an_earlier_run_bring_their_records(tmp_path):
     older, newer = (tmp_path / f"T2026112{day}-120000" / "M_D.tsv" for day in (0, 1))
     for predictions in (older, newer):
         predictions.parent.mkdir()
-    answered(Journal(journal_of(older)), 1, tokens=1)
-    answered(Journal(journal_of(older)), 2, tokens=2)
+    answered(Replies(journal_of(older)), 1, tokens=1)
+    answered(Replies(journal_of(older)), 2, tokens=2)
     settle(older, [(1, "B"), (2, "B")])
-    answered(Journal(journal_of(newer)), 2, tokens=3)
+    answered(Replies(journal_of(newer)), 2, tokens=3)
     _, records = settled(newer, [(1, "B"), (2, "B")])
     assert [record.completion_tokens for record in records] == [1, 3]
 
 
 def test_half_a_line_is_passed_over_and_the_next_is_whole(tmp_path):
     path = journal_of(tmp_path / "M_D.tsv")
-    answered(Journal(path), 1)
+    answered(Replies(path), 1)
     with path.open("ab") as file:
         file.write(b'{"index": "2", "predic')  # killed
-    answered(Journal(path), 3)
+    answered(Replies(path), 3)
     with path.open("ab") as file:
         file.write(b"[1]\n{}\nnull\n\xff\xfe\n" + b"[" * 100_000 + b"\n")
-    answered(Journal(path), 4)
+    answered(Replies(path), 4)
     assert [record.index for record in read_responses(path)] == ["1", "3", "4"]
 
 
 def append_many(path, start, count):
-    journal = Journal(path)
+    journal = Replies(path)
     for index in range(start, start + count):
         answered(journal, index, "x" * (index % 5000 + 1))
 
@@ -142,7 +142,7 @@ def test_what_was_kept_before_a_kill_is_there(tmp_path):
 @given(st.text(), st.text())
 def test_any_text_survives_the_file(tmp_path_factory, said, answer):
     path = tmp_path_factory.mktemp("journal") / "j.jsonl"
-    Journal(path).append(1, reply_of(said), answer=answer)
+    Replies(path).keep(1, reply_of(said), answer=answer)
     (read,) = read_responses(path)
     assert (read.response, read.answer, read.prediction) == (said.strip(), answer, answer or said.strip())
 
@@ -151,14 +151,14 @@ def test_any_text_survives_the_file(tmp_path_factory, said, answer):
 def test_half_of_a_surrogate_pair_survives_the_file(tmp_path, ascii):
     predictions = tmp_path / "M_D.tsv"
     said = json.dumps({"choices": [{"message": {"content": "\ud800"}}]}, ensure_ascii=ascii)
-    Journal(journal_of(predictions)).append(1, said.encode("utf-8", "backslashreplace"), answer="\udfff\ud83d")
+    Replies(journal_of(predictions)).keep(1, said.encode("utf-8", "backslashreplace"), answer="\udfff\ud83d")
     _, (record,) = settled(predictions, [(1, "\udfff\ud83d")])
     assert (record.response, record.answer) == ("\ud800", "\udfff\ud83d")
 
 
 def test_what_a_reply_says(tmp_path):
     said = reply(" <think>x</think> B ", tokens=7)
-    Journal(tmp_path / "j.jsonl").append(1, said, answer="B", model="asked for", prompt="system", request="r", run="p")
+    Replies(tmp_path / "j.jsonl").keep(1, said, answer="B", model="asked for", prompt="system", request="r", run="p")
     (record,) = read_responses(tmp_path / "j.jsonl")
     assert record == Response(
         index="1",
@@ -181,20 +181,20 @@ def test_what_a_reply_says(tmp_path):
 def test_replies_in_other_forms(tmp_path, usage, indent, encoding):
     said = {"choices": [{"message": {"content": "ä\n"}}], "usage": usage}
     said = json.dumps(said, indent=indent, ensure_ascii=False).encode(encoding)
-    Journal(tmp_path / "j.jsonl").append(1, said, answer=None, model="asked for")
+    Replies(tmp_path / "j.jsonl").keep(1, said, answer=None, model="asked for")
     (record,) = read_responses(tmp_path / "j.jsonl")
     assert record == Response("1", "ä", "ä", model="asked for")
 
 
 @pytest.mark.parametrize("said", [{}, {"choices": []}, {"choices": "B"}, {"choices": [{"message": None}]}])
 def test_what_is_no_reply_is_passed_over(tmp_path, said):
-    Journal(tmp_path / "j.jsonl").append(1, json.dumps(said).encode(), answer=None)
+    Replies(tmp_path / "j.jsonl").keep(1, json.dumps(said).encode(), answer=None)
     assert list(read_responses(tmp_path / "j.jsonl")) == []
 
 
 def test_a_reply_that_is_not_quite_text_is_kept(tmp_path):
     said = reply("B?").replace(b"?", b"\xff")
-    Journal(tmp_path / "j.jsonl").append(1, said, answer=None)
+    Replies(tmp_path / "j.jsonl").keep(1, said, answer=None)
     (record,) = read_responses(tmp_path / "j.jsonl")
     assert record.response == "B\ufffd"
 

@@ -214,7 +214,7 @@ class RowReader(RecordReader):
         self._first_use: dict[bytes, int] = {}  # of each index; digests, because an index may be long
         return self.read(self._row)
 
-    def converted(self, convert: Callable[[Row], dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    def converted(self, convert: Callable[[Row], Parsed]) -> Iterator[Parsed]:
         """What `convert` makes of each row; a RowError that it raises refuses the row. Ends in an error when no row is
         left: an empty file helps nobody."""
         found = False

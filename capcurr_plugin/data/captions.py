@@ -3,18 +3,17 @@
 import argparse
 import json
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from capcurr_plugin.atomic import replacing
+from capcurr_plugin.data.caption_fields import CaptionFields
 from capcurr_plugin.errors import InputError
 from capcurr_plugin.progress import progress_bar
 from capcurr_plugin.row_files import BadRows, RecordReader, check_output, format_of, write_rows
-from capcurr_plugin.rows import ImageRoot, RowError
+from capcurr_plugin.rows import ImageRoot
 
 REQUEST = "Please describe this image in detail."
-FIELDS = {"caption": ("description", "caption"), "image": ("image_file", "image"), "id": ("example_id", "id", "index")}
 DATASET_INFO = "dataset_info.json"
 # What LLaMA-Factory has to be told of the file's form.
 FACTORY_FORM = {
@@ -33,9 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("input", type=Path, metavar="IN", help="captions, such as DOCCI's docci_descriptions.jsonlines")
     parser.add_argument("output", type=Path, metavar="OUT", help="OUT.parquet or OUT.jsonl")
     parser.add_argument("--image-root", type=Path, metavar="FOLDER", help="default: the folder of IN")
-    for name, fields in FIELDS.items():
-        known = " or ".join(fields)
-        parser.add_argument(f"--{name}-field", metavar="NAME", help=f"the field of the {name} (default: {known})")
+    CaptionFields.add_arguments(parser)
     parser.add_argument("--request", default=REQUEST, help="what the caption answers (default: %(default)r)")
     BadRows.add_argument(parser, beside="OUT")
 
@@ -44,16 +41,15 @@ def run(args: argparse.Namespace) -> int:
     check_output(args.output, args.input, args.on_bad_row)
     verl = format_of(args.output) == ".parquet"
     images = ImageRoot(args.image_root or args.input.parent)
-    named = {name: getattr(args, f"{name}_field") for name in FIELDS}
+    fields = CaptionFields.of(args)
 
     def conversation(record: dict[str, Any]) -> dict[str, Any]:
-        caption, image = _text(record, "caption", named), _text(record, "image", named)
-        path = str(images.find(image))
+        path = str(images.find(fields.text(record, "image")))
         messages = [
             {"role": "user", "content": f"<image>{args.request}"},
-            {"role": "assistant", "content": caption},
+            {"role": "assistant", "content": fields.text(record, "caption")},
         ]
-        return {"id": _id(record, named), "messages": messages, "images": [{"image": path} if verl else path]}
+        return {"id": fields.id(record), "messages": messages, "images": [{"image": path} if verl else path]}
 
     with BadRows(args.on_bad_row, args.output) as bad, progress_bar() as tell:
         records = RecordReader(args.input, bad, tell).read(conversation)
@@ -62,31 +58,6 @@ def run(args: argparse.Namespace) -> int:
         _add_entry(args.output)
     print(json.dumps({"conversations": count, "file": str(args.output), **bad.summary()}), file=sys.stderr)
     return 0
-
-
-def _field(record: Mapping[str, Any], name: str, named: Mapping[str, str | None]) -> str | None:
-    wanted = named[name]
-    if wanted:
-        return wanted if wanted in record else None
-    return next((field for field in FIELDS[name] if field in record), None)
-
-
-def _text(record: Mapping[str, Any], name: str, named: Mapping[str, str | None]) -> str:
-    field = _field(record, name, named)
-    if field is None:
-        wanted = named[name] or " or ".join(FIELDS[name])
-        raise RowError(f"field {wanted} is missing; name the field of the {name} with --{name}-field")
-    value = record[field]
-    if not isinstance(value, str) or not value.strip():
-        raise RowError(f"field {field} should be a text that is not empty")
-    if "<image>" in value or "<video>" in value:
-        raise RowError(f"field {field} holds a mark such as <image>, which verl takes for a place to put one")
-    return value
-
-
-def _id(record: Mapping[str, Any], named: Mapping[str, str | None]) -> str | None:
-    field = _field(record, "id", named)
-    return None if field is None else str(record[field])
 
 
 def _write_verl(path: Path, records: Any) -> int:

@@ -18,6 +18,7 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.answer, self.fault = answer, fault or (lambda number, body: None)
         self.requests, self.answered = [], []
+        self.models = ["served/model"]  # that it lists
         self.lock = threading.Lock()
 
     @property
@@ -32,7 +33,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self):
-        self.send(200, {"object": "list", "data": [{"id": "served/model", "object": "model"}]})
+        self.send(200, {"object": "list", "data": [{"id": name, "object": "model"} for name in self.server.models]})
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))

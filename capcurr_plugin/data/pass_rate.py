@@ -1,0 +1,187 @@
+"""`capcurr data pass-rate`: how often a model solves each row, over K answers of a served model."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from capcurr_plugin.arguments import positive
+from capcurr_plugin.chat import Choice, Question, Sampling, Unusable
+from capcurr_plugin.data.asking import (
+    Job,
+    Table,
+    add_sampling_arguments,
+    add_server_arguments,
+    print_summary,
+    sampling_of,
+    servers_of,
+)
+from capcurr_plugin.errors import InputError
+from capcurr_plugin.prompt import PLACEMENTS, TRAINING, Placement, system_message, user_turn
+from capcurr_plugin.row_files import BadRows, check_output
+from capcurr_plugin.rows import IMAGE_MARK, ImageRoot, Row
+
+K = 16
+PUBLISHED = Sampling(temperature=0.7, top_p=0.9, max_tokens=1024)
+CONFIDENCE = 0.95
+STEP = 4  # answers that --until-width asks for at a time
+
+DESCRIPTION = f"""\
+Ask a served model each row K times, score the answers as the training reward does, and write the rows with predictions,
+correctness, pass_rate and its {CONFIDENCE:.0%} interval (pass_rate_low, pass_rate_high). Every answer is kept in
+OUT.answers.jsonl as it comes: run the same command again after a stop, and only what is missing is asked."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = DESCRIPTION
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("input", type=Path, metavar="IN", help="rows")
+    parser.add_argument("output", type=Path, metavar="OUT", help="the rows with their pass rates")
+    parser.add_argument("-k", type=positive, default=K, help="answers to each row (%(default)s)")
+    parser.add_argument(
+        "--until-width",
+        type=float,
+        metavar="W",
+        help=f"stop asking a row, {STEP} answers at a time, when its interval is this narrow; K is the most then",
+    )
+    parser.add_argument("--image-root", type=Path, metavar="FOLDER", help="default: the folder of IN")
+    parser.add_argument(
+        "--prompt", choices=PLACEMENTS, default=TRAINING, help="where the unified prompt stands (%(default)s)"
+    )
+    parser.add_argument("--min-pixels", type=positive, metavar="N", help="images are made as large, or as small")
+    parser.add_argument("--max-pixels", type=positive, metavar="N")
+    add_server_arguments(parser)
+    add_sampling_arguments(parser, PUBLISHED)
+    BadRows.add_argument(parser, beside="OUT")
+
+
+def run(args: argparse.Namespace) -> int:
+    check_output(args.output, args.input, args.on_bad_row)
+    if args.until_width is not None and not 0 < args.until_width < 1:
+        raise InputError(f"--until-width is {args.until_width:g}; use a number between 0 and 1")
+    table = Table(args.input, args.output, ImageRoot(args.image_root or args.input.parent), args.on_bad_row)
+    asking = Asking(args.prompt, args.min_pixels, args.max_pixels)
+    total = sum(1 for _ in table.rows())  # a bad row, or one whose image is missing, is told before a model is asked
+    servers = servers_of(args, sampling_of(args), args.api_base, args.model)
+    job = Job.start(args, servers, prompt=args.prompt)
+
+    def questions() -> Iterator[Question]:
+        asked = (_question(row, table.images, asking, job, args.k, args.until_width) for row in table.rows())
+        return (question for question in asked if question.wants)
+
+    tallies = []
+    if missing := sum(1 for _ in questions()):
+        with servers.up() as settings:
+            tallies.append(job.ask(settings, questions(), missing, args.output.name))
+
+    def measured(row: Row) -> Row | None:
+        key = asking.key(row)
+        return None if key in job.refused else _measured(row, job.answers.of(key)[: args.k])
+
+    count = table.write(measured)
+    print_summary(tallies, rows=count, of=total, file=str(args.output), answers_file=str(job.answers.path))
+    return 0
+
+
+@dataclass(frozen=True)
+class Asking:
+    """How a row becomes a request."""
+
+    prompt: Placement
+    min_pixels: int | None = None
+    max_pixels: int | None = None
+
+    def key(self, row: Row) -> str:
+        """Names the row's question: its index, for people, and all that is asked."""
+        asked = json.dumps([row.problem, row.images, self.prompt, self.min_pixels, self.max_pixels])
+        return f"{row.index} {hashlib.blake2b(asked.encode('utf-8', 'backslashreplace'), digest_size=8).hexdigest()}"
+
+    def messages(self, row: Row, images: ImageRoot) -> list[dict[str, Any]]:
+        system = system_message(self.prompt)
+        start = [{"role": "system", "content": system}] if system else []
+        text = user_turn(row.problem, self.prompt)
+        if not row.images:
+            return [*start, {"role": "user", "content": text}]
+        content: list[dict[str, Any]] = []
+        pieces = text.split(IMAGE_MARK)
+        for piece, name in zip(pieces, [*row.images, None], strict=True):
+            if piece.strip():
+                content.append({"type": "text", "text": piece})
+            if name is not None:
+                content.append({"type": "image_url", "image_url": {"url": self._picture(images, name)}})
+        return [*start, {"role": "user", "content": content}]
+
+    def _picture(self, images: ImageRoot, name: str) -> str:
+        from capcurr_plugin.images import data_url
+
+        try:
+            return data_url(images.find(name), self.min_pixels, self.max_pixels)
+        except ValueError as error:
+            raise Unusable(str(error)) from None
+
+
+def _question(row: Row, images: ImageRoot, asking: Asking, job: Job, k: int, width: float | None) -> Question:
+    key = asking.key(row)
+    messages = (lambda: asking.messages(row, images)) if row.images else asking.messages(row, images)
+    has = job.answers.count(key)
+    if width is None:
+        return Question(key, messages, k - has, has)
+    steps = Steps(row, k, width, _correctness(row, job.answers.of(key)) if has else [])
+    return Question(key, messages, steps.next(), has, more=steps.more)
+
+
+class Steps:
+    """Asks for a few answers at a time, until the row's interval is narrow enough or there are K of them."""
+
+    def __init__(self, row: Row, k: int, width: float, correctness: list[bool]) -> None:
+        self.row, self.k, self.width, self.correctness = row, k, width, correctness
+        self.asked = len(correctness)
+
+    def next(self) -> int:
+        """How many to ask for now."""
+        if self.asked > len(self.correctness) or self._narrow():
+            return 0
+        step = min(STEP, self.k - self.asked)
+        self.asked += max(step, 0)
+        return max(step, 0)
+
+    def more(self, choices: Sequence[Choice]) -> int:
+        self.correctness += _correctness(self.row, choices)
+        return self.next()
+
+    def _narrow(self) -> bool:
+        if not self.correctness:
+            return False
+        low, high = _interval(self.correctness)
+        return high - low <= self.width
+
+
+def _correctness(row: Row, choices: Sequence[Choice]) -> list[bool]:
+    from capcurr_plugin.reward import compute_score_batch
+
+    texts = [choice.text for choice in choices]
+    info = {"options": row.options} if row.options else None
+    scores = compute_score_batch([row.source] * len(texts), texts, [row.answer] * len(texts), [info] * len(texts))
+    return [score["accuracy"] == 1 for score in scores]
+
+
+def _interval(correctness: Sequence[bool]) -> tuple[float, float]:
+    from capcurr_plugin.statistics import wilson_interval
+
+    return wilson_interval(sum(correctness), len(correctness), CONFIDENCE)
+
+
+def _measured(row: Row, choices: Sequence[Choice]) -> Row:
+    from capcurr_plugin.reward import extract_boxed
+
+    row.predictions = [extract_boxed(choice.text) for choice in choices]
+    row.correctness = _correctness(row, choices)
+    row.pass_rate = sum(row.correctness) / len(row.correctness)
+    low, high = _interval(row.correctness)
+    row.extra |= {"pass_rate_low": round(low, 4), "pass_rate_high": round(high, 4)}
+    return row

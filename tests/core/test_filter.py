@@ -3,9 +3,11 @@
 import json
 import random
 import re
+import time
 
 import local_servers as servers
 import pytest
+from killing import kill_often
 
 from capcurr_plugin.cli import main
 from capcurr_plugin.data.filter import Rule
@@ -105,6 +107,34 @@ def test_a_letter_that_a_model_likes_is_not_taken_for_an_answer(tmp_path, capsys
     report = json.loads((tmp_path / "kept.jsonl.report.json").read_text())
     # A is right in the rows' own order only
     assert report["models"]["small"]["caption"] == {"right": 0, "wrong": 0, "unsettled": 6, "unparsed": 0}
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_at_any_moment_ends_with_the_same_files(tmp_path):
+    rows = make_rows(tmp_path)
+    table = [json.loads(line) for line in rows.read_text().splitlines()]
+    many = [row | {"index": f"{n} {row['index']}"} for n in range(6) for row in table]
+    rows.write_text("".join(json.dumps(row) + "\n" for row in many))
+
+    def slow(number):
+        def answer(body):
+            time.sleep(0.01)
+            return model(number)(body)
+
+        return answer
+
+    with servers.serving(slow(0)) as first, servers.serving(slow(1)) as second:
+        filtered(rows, tmp_path / "whole.jsonl", first, second)
+        out = tmp_path / "killed.jsonl"
+        journals = [tmp_path / f"killed.jsonl.{name}.answers.jsonl" for name in ("small", "large")]
+        models = ["--model", f"small={first.url}", "--model", f"large={second.url}", "--parallel", "2"]
+        kill_often(["data", "filter", rows, out, *models], journals)
+        filtered(rows, out, first, second)
+    for name in ("", ".table.jsonl", ".report.json"):
+        assert (tmp_path / f"killed.jsonl{name}").read_bytes() == (tmp_path / f"whole.jsonl{name}").read_bytes()
+    for journal in journals:
+        keys = [json.loads(line).get("key") for line in journal.read_text().splitlines() if line]
+        assert len(keys) == len(set(keys)) == 1 + 2 * len(many)
 
 
 def test_thresholds(tmp_path):

@@ -2,19 +2,14 @@
 
 import json
 import random
-import signal
-import subprocess
-import sys
 import time
 from collections import Counter
-from pathlib import Path
 
 import local_servers as servers
 import pytest
+from killing import kill_often
 
 from capcurr_plugin.cli import main
-
-CAPCURR = Path(sys.executable).with_name("capcurr")
 
 
 def write_rows(path, count=30, **more):
@@ -142,6 +137,7 @@ def test_rows_are_asked_until_their_interval_is_narrow_enough(tmp_path):
     assert all(count % 4 == 0 for count in counts)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_at_any_moment_ends_with_the_same_file(tmp_path):
     rows = write_rows(tmp_path / "rows.jsonl", 60)
 
@@ -152,25 +148,45 @@ def test_a_run_that_is_killed_at_any_moment_ends_with_the_same_file(tmp_path):
     with servers.serving(slow) as server:
         measure(rows, tmp_path / "whole.jsonl", "--api-base", server.url, "-k", 4)
         server.answered.clear()
-        out, dice, kills = tmp_path / "killed.jsonl", random.Random(5), 0
-        words = ["data", "pass-rate", rows, out, "--api-base", server.url, "-k", 4, "--parallel", 2]
-        while kills < 20:
-            with subprocess.Popen([CAPCURR, *map(str, words)], stderr=subprocess.DEVNULL) as process:
-                journal = tmp_path / "killed.jsonl.answers.jsonl"
-                had = journal.stat().st_size if journal.exists() else 0
-                while process.poll() is None and (not journal.exists() or journal.stat().st_size <= had):
-                    time.sleep(0.002)
-                time.sleep(dice.random() * 0.02)
-                process.send_signal(signal.SIGKILL)
-            kills += 1
+        out, journal = tmp_path / "killed.jsonl", tmp_path / "killed.jsonl.answers.jsonl"
+        words = [rows, out, "--api-base", server.url, "-k", 4, "--parallel", 2]
+        kill_often(["data", "pass-rate", *words], [journal])
         kept = Counter(json.loads(line).get("key") for line in journal.read_bytes().splitlines() if line.endswith(b"}"))
         assert 20 <= sum(kept.values()) < 60  # every run was killed in the middle of its work
-        measure(*words[2:])
+        measure(*words)
     assert out.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
     # What was on its way at a kill was asked again: at most the two requests in flight
-    assert len(server.answered) <= 60 + 2 * kills
+    assert len(server.answered) <= 60 + 2 * 20
     answered_before = Counter(json.loads(line)["key"] for line in journal.read_bytes().splitlines()[1:] if line)
     assert max(answered_before.values()) == 1
+
+
+def test_faulty_servers_of_every_kind_give_every_row_all_its_answers(tmp_path):
+    """One fails a third of the time, one is dead, one gives fewer answers than asked, one refuses to give several."""
+
+    def few(body):
+        reply = solver(body)
+        return reply | {"choices": reply["choices"][:5]}
+
+    def one_at_a_time(number, body):
+        return servers.http_error(400) if body["n"] > 1 else None
+
+    rows, out = write_rows(tmp_path / "rows.jsonl", 101), tmp_path / "out.jsonl"
+    with servers.serving(solver) as dead:
+        pass
+    with (
+        servers.serving(solver, servers.sometimes(seed=4)) as faulty,
+        servers.serving(few) as stingy,
+        servers.serving(solver, one_at_a_time) as single,
+    ):
+        urls = [server.url for server in (dead, faulty, stingy, single)]
+        measure(rows, out, "--api-base", *urls, "--timeout", 2, "--parallel", 12)
+    found = read(out)
+    assert [row["index"] for row in found] == [f"r{n}" for n in range(101)]
+    assert {len(row["predictions"]) for row in found} == {16}
+    assert all(abs(row["pass_rate"] - n / 100) < 0.6 for n, row in enumerate(found))
+    assert (found[0]["pass_rate"], found[100]["pass_rate"]) == (0, 1)
+    assert min(len(server.answered) for server in (faulty, stingy, single)) > 5
 
 
 @pytest.mark.parametrize(

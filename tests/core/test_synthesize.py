@@ -3,24 +3,20 @@
 import json
 import random
 import re
-import signal
-import subprocess
-import sys
 import time
 from collections import Counter
-from pathlib import Path
 
 import local_servers as servers
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from killing import kill_often
 
 from capcurr_plugin.cli import main
 from capcurr_plugin.data.drafts import Draft, Rejected, lettered, prompt_for, read_draft
 from capcurr_plugin.data.split import part_of
 from capcurr_plugin.row_files import BadRows, RowReader
 
-CAPCURR = Path(sys.executable).with_name("capcurr")
 GOOD = {
     "question": "What is left of the door?",
     "options": ["a bench", "a bin", "a bike", "a bush"],
@@ -146,6 +142,7 @@ def test_when_no_draft_will_do_there_is_no_file(tmp_path, capsys):
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_at_any_moment_ends_with_the_same_file(tmp_path):
     captions = write_captions(tmp_path, 60)
 
@@ -156,15 +153,9 @@ def test_a_run_that_is_killed_at_any_moment_ends_with_the_same_file(tmp_path):
 
     with servers.serving(slow) as server:
         synthesize(captions, tmp_path / "whole.jsonl", server.url)
-        out, journal, dice = tmp_path / "killed.jsonl", tmp_path / "killed.jsonl.answers.jsonl", random.Random(2)
-        words = [CAPCURR, "data", "synthesize", captions, out, "--api-base", server.url, "--parallel", 2]
-        for _ in range(20):
-            had = journal.stat().st_size if journal.exists() else 0
-            with subprocess.Popen([str(word) for word in words], stderr=subprocess.DEVNULL) as process:
-                while process.poll() is None and (not journal.exists() or journal.stat().st_size <= had):
-                    time.sleep(0.002)
-                time.sleep(dice.random() * 0.02)
-                process.send_signal(signal.SIGKILL)
+        out, journal = tmp_path / "killed.jsonl", tmp_path / "killed.jsonl.answers.jsonl"
+        words = ["data", "synthesize", captions, out, "--api-base", server.url, "--parallel", 2]
+        kill_often(words, [journal])
         synthesize(captions, out, server.url)
     assert out.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
     kept = Counter(

@@ -22,9 +22,10 @@ from capcurr_plugin.data.asking import (
     servers_of,
 )
 from capcurr_plugin.errors import InputError
+from capcurr_plugin.images import MAX_PIXELS, data_url
 from capcurr_plugin.prompt import PLACEMENTS, TRAINING, Placement, system_message, user_turn
 from capcurr_plugin.row_files import BadRows, check_output
-from capcurr_plugin.rows import IMAGE_MARK, ImageRoot, Row
+from capcurr_plugin.rows import IMAGE_MARK, ImageRoot, Row, RowError
 
 K = 16
 PUBLISHED = Sampling(temperature=0.7, top_p=0.9, max_tokens=1024)
@@ -53,8 +54,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--prompt", choices=PLACEMENTS, default=TRAINING, help="where the unified prompt stands (%(default)s)"
     )
-    parser.add_argument("--min-pixels", type=positive, metavar="N", help="images are made as large, or as small")
-    parser.add_argument("--max-pixels", type=positive, metavar="N")
+    parser.add_argument("--min-pixels", type=positive, metavar="N", help="smaller images are made larger")
+    parser.add_argument("--max-pixels", type=positive, metavar="N", help="larger images are made smaller")
     add_server_arguments(parser)
     add_sampling_arguments(parser, PUBLISHED)
     BadRows.add_argument(parser, beside="OUT")
@@ -64,6 +65,8 @@ def run(args: argparse.Namespace) -> int:
     check_output(args.output, args.input, args.on_bad_row)
     if args.until_width is not None and not 0 < args.until_width < 1:
         raise InputError(f"--until-width is {args.until_width:g}; use a number between 0 and 1")
+    if (args.min_pixels or 1) > (args.max_pixels or MAX_PIXELS):
+        raise InputError(f"--min-pixels {args.min_pixels} is over --max-pixels {args.max_pixels or MAX_PIXELS}")
     table = Table(args.input, args.output, ImageRoot(args.image_root or args.input.parent), args.on_bad_row)
     asking = Asking(args.prompt, args.min_pixels, args.max_pixels)
     total = sum(1 for _ in table.rows())  # a bad row, or one whose image is missing, is told before a model is asked
@@ -117,11 +120,9 @@ class Asking:
         return [*start, {"role": "user", "content": content}]
 
     def _picture(self, images: ImageRoot, name: str) -> str:
-        from capcurr_plugin.images import data_url
-
         try:
-            return data_url(images.find(name), self.min_pixels, self.max_pixels)
-        except ValueError as error:
+            return data_url(images.find(name), name, self.min_pixels or 1, self.max_pixels or MAX_PIXELS)
+        except RowError as error:
             raise Unusable(str(error)) from None
 
 

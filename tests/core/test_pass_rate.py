@@ -1,5 +1,7 @@
 """`capcurr data pass-rate`: K answers to each row, kept over kills, and what they say about the row."""
 
+import base64
+import io
 import json
 import random
 import time
@@ -57,6 +59,35 @@ def test_rows_get_predictions_correctness_and_a_pass_rate_with_its_interval(tmp_
     sent = server.requests[0]
     assert (sent["n"], sent["temperature"], sent["top_p"], sent["max_tokens"]) == (64, 0.7, 0.9, 1024)
     assert sent["messages"][-1]["content"].endswith("\\boxed{final answer here}")
+
+
+def test_images_stand_where_the_problem_has_them(tmp_path):
+    from PIL import Image
+
+    for name, width in (("1.png", 40), ("2.png", 400)):
+        Image.new("RGB", (width, 30), "red").save(tmp_path / name)
+    problem = "<image>Which option, 7? A or B<image> "
+    rows = write_rows(tmp_path / "rows.jsonl", 1, problem=problem, images=["1.png", "2.png"])
+    with servers.serving(solver) as server:
+        measure(rows, tmp_path / "out.jsonl", "--api-base", server.url, "-k", 1, "--max-pixels", 3000)
+    first, text, second, prompt = server.requests[0]["messages"][0]["content"]
+    assert text == {"type": "text", "text": "Which option, 7? A or B"}
+    assert prompt["text"].endswith("\\boxed{final answer here}")
+    sizes = []
+    for part in (first, second):
+        content = base64.b64decode(part["image_url"]["url"].removeprefix("data:image/png;base64,"))
+        sizes.append(Image.open(io.BytesIO(content)).size)
+    assert sizes == [(40, 30), (200, 15)]
+
+
+def test_a_row_whose_image_cannot_be_read_is_refused_by_name(tmp_path, capsys):
+    (tmp_path / "1.png").write_bytes(b"<svg/>")
+    rows = write_rows(tmp_path / "rows.jsonl", 1, problem="<image>Which?", images=["1.png"])
+    with servers.serving(solver) as server:
+        measure(rows, tmp_path / "out.jsonl", "--api-base", server.url, code=1)
+    said = capsys.readouterr().err
+    assert "1 questions were not answered (r0 " in said
+    assert "image '1.png' is none of PNG, JPEG, GIF, WEBP, BMP, TIFF, but SVG, HTML or other text in tags" in said
 
 
 def test_a_second_run_asks_nothing_and_a_larger_k_only_what_is_missing(tmp_path):
@@ -195,6 +226,7 @@ def test_faulty_servers_of_every_kind_give_every_row_all_its_answers(tmp_path):
         (["--until-width", "1.5"], "--until-width is 1.5; use a number between 0 and 1"),
         (["--temperature", "3"], "--temperature is 3; use a number from 0 to 2"),
         (["--top-p", "0"], "--top-p is 0; use a number above 0 and up to 1"),
+        (["--min-pixels", "9", "--max-pixels", "8"], "--min-pixels 9 is over --max-pixels 8"),
         (["-k", "0"], "argument -k: 0 is not 1 or more"),
         (["--api-base", "http://127.0.0.1:9"], "no model server answers: http://127.0.0.1:9/v1: "),
         (["--api-base", "nonsense"], "'nonsense': is no server's address"),

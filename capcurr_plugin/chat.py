@@ -273,45 +273,38 @@ class _Chat:
 
     async def _reply(self, messages: str, wants: int, seed: int) -> Reply:
         """A reply with one choice at least."""
-        failures = 0
-        first_failure = 0.0
-        most = wants
+        failures, first_failure = 0, 0.0
+        refused_by: _Server | None = None  # several answers in one request
         while True:
-            server = await self._free_server()
-            n = min(wants, most, server.most_choices or wants)
-            body = self._body(messages, n, seed)
-            server.in_flight += 1
-            self.tally.in_flight += 1
+            server = refused_by or await self._free_server()
+            n = 1 if refused_by else min(wants, server.most_choices or wants)
             try:
-                reply = await self._send(server, body, n)
+                reply = await self._send(server, self._body(messages, n, seed), n)
             except _Refused:
                 if n == 1:
                     raise
-                most = 1  # some servers refuse several answers at temperature 0, or at all
+                refused_by = server  # some refuse several at temperature 0, or at all; else it is the question
                 continue
             except _Closed as error:
-                server.closed = str(error)
+                server.closed, refused_by = str(error), None
                 continue
             except _Again as error:
-                failures += 1
+                failures, refused_by = failures + 1, None
                 first_failure = first_failure or time.monotonic()
-                self.tally.failures += 1
                 self._note_failure(server, error)
                 if failures >= self.settings.attempts and self.last_answer > first_failure:
                     raise _Refused(f"failed {failures} times, at last with: {error}") from None
                 await asyncio.sleep(self._wait(failures))
                 continue
-            finally:
-                server.in_flight -= 1
-                self.tally.in_flight -= 1
             server.answered()
-            if len(reply.choices) < n or most < wants:
+            if refused_by or len(reply.choices) < n:
                 server.most_choices = len(reply.choices)
             self._count(reply)
             return reply
 
     def _note_failure(self, server: _Server, error: _Again) -> None:
         now = time.monotonic()
+        self.tally.failures += 1
         if isinstance(error, _Busy):
             server.is_busy(error.seconds, now)
         server.failed(str(error), now)
@@ -363,11 +356,16 @@ class _Chat:
         import aiohttp
 
         url = f"{server.root}/chat/completions"
+        server.in_flight += 1
+        self.tally.in_flight += 1
         try:
             async with self.session.post(url, data=body, allow_redirects=False) as response:
                 content = await _bounded(response)
         except (aiohttp.ClientError, OSError, asyncio.TimeoutError) as error:
             raise _Again(_reason(error)) from None
+        finally:
+            server.in_flight -= 1
+            self.tally.in_flight -= 1
         if response.status != 200:
             _raise_for(response.status, content, response.headers)
         return _parse(content, n)

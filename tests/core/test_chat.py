@@ -122,6 +122,18 @@ def test_a_server_that_refuses_several_answers_is_asked_for_one_at_a_time():
     assert len(server.answered) == 80
 
 
+def test_a_server_that_gives_several_is_asked_for_several_beside_one_that_does_not():
+    def slow(body):
+        time.sleep(0.01)
+        return echo(body)
+
+    with servers.serving(slow) as able, servers.serving(slow, one_at_a_time) as single:
+        kept, _ = ask([able.url, single.url], questions(60, wants=4), parallel=4)
+    assert all_answered(kept, 60, 4)
+    assert sum(body["n"] == 4 for body in able.answered) > 20
+    assert {body["n"] for body in single.answered} == {1}
+
+
 def test_more_choices_than_asked_for_are_cut():
     with servers.serving(lambda body: echo({**body, "n": 5})) as server:
         kept, _ = ask(server.url, questions(3, wants=2))

@@ -67,15 +67,14 @@ def add_sampling_arguments(parser: argparse.ArgumentParser, default: Sampling) -
     group.add_argument("--temperature", type=float, default=default.temperature, metavar="T", help="%(default)s")
     group.add_argument("--top-p", type=float, default=default.top_p, metavar="P", help="%(default)s")
     group.add_argument("--max-tokens", type=positive, default=default.max_tokens, metavar="N", help="%(default)s")
-    group.add_argument("--seed", type=int, default=default.seed, metavar="N", help="%(default)s")
 
 
-def sampling_of(args: argparse.Namespace, **more: Any) -> Sampling:
+def sampling_of(args: argparse.Namespace, seed: int | None = None) -> Sampling:
     if not 0 <= args.temperature <= 2:
         raise InputError(f"--temperature is {args.temperature:g}; use a number from 0 to 2")
     if not 0 < args.top_p <= 1:
         raise InputError(f"--top-p is {args.top_p:g}; use a number above 0 and up to 1")
-    return Sampling(args.temperature, args.top_p, args.max_tokens, args.seed, more)
+    return Sampling(args.temperature, args.top_p, args.max_tokens, seed)
 
 
 @dataclass(frozen=True)

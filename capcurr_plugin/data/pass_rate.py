@@ -58,6 +58,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-pixels", type=positive, metavar="N", help="larger images are made smaller")
     add_server_arguments(parser)
     add_sampling_arguments(parser, PUBLISHED)
+    parser.add_argument(
+        "--seed",
+        type=int,
+        metavar="N",
+        help="give each request a seed of its own by this one (default: none, as vLLM is slower with them)",
+    )
     BadRows.add_argument(parser, beside="OUT")
 
 
@@ -70,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     table = Table(args.input, args.output, ImageRoot(args.image_root or args.input.parent), args.on_bad_row)
     asking = Asking(args.prompt, args.min_pixels, args.max_pixels)
     total = sum(1 for _ in table.rows())  # a bad row, or one whose image is missing, is told before a model is asked
-    servers = servers_of(args, sampling_of(args), args.api_base, args.model)
+    servers = servers_of(args, sampling_of(args, args.seed), args.api_base, args.model)
     job = Job.start(args, servers, prompt=args.prompt)
 
     def questions() -> Iterator[Question]:

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-
 from capcurr_plugin.endpoints import api_root
+
 from capcurr_plugin.errors import InputError
 from capcurr_plugin.evaluation.aliases import load_aliases, own_checkpoint
 from capcurr_plugin.evaluation.suites import load_suites

@@ -1,6 +1,7 @@
 """Row files into ordered row files: read and sorted a block at a time, merged, and written whole or not at all."""
 
 import json
+import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -198,6 +199,12 @@ def _write(path: Path, schema: pa.Schema, chunks: Iterator[pa.RecordBatch], stac
                 text = text_of(rows.column("line"))
                 for start in range(0, len(text), WRITTEN_BYTES):
                     out.write(text[start : start + WRITTEN_BYTES])
+                _start_disk(file)
+
+
+def _start_disk(file: IO[bytes]) -> None:
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def _write_parquet(file: IO[bytes], folder: Path, schema: pa.Schema, chunks: Iterator[pa.RecordBatch]) -> None:

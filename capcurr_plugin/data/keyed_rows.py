@@ -199,10 +199,14 @@ def keys_of(good: list[tuple[int, Key, Record]]) -> np.ndarray:
 
 
 def _block(count: int, found: list[tuple[np.ndarray, Lines, np.ndarray]]) -> Block:
+    for _, lines, of_lines in found:
+        of_lines["size"] = lines.sizes
+    if len(found) == 1 and len(found[0][0]) == count:
+        places, lines, keys = found[0]
+        return Block(keys, pa.record_batch([lines.array], schema=LINE), places)
     keys = np.zeros(count, KEY)
     keys["status"] = BAD
-    for places, lines, of_lines in found:
-        of_lines["size"] = lines.sizes
+    for places, _, of_lines in found:
         keys[places] = of_lines
     arrays = [lines.array for _, lines, _ in found] or [pa.array([], pa.large_binary())]
     rows = pa.record_batch([arrays[0] if len(arrays) == 1 else pa.concat_arrays(arrays)], schema=LINE)

@@ -4,6 +4,7 @@ import json
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,8 +60,11 @@ def order_files(job: Job, readers: Sequence[RecordReader], capabilities: Sequenc
     sources = _sources(job.targets.whole, readers, capabilities, reading)
     with SortedRuns(job.targets.whole, total // reading.block_bytes) as runs, ExitStack() as stack:
         keys, first_of_run, first_of_file = _gather(job, sources, runs)
-        numbers = job.ordered(keys)
-        _refuse_repeated(readers, first_of_file, keys)  # they stay in the runs and are left out when these are merged
+        with ThreadPoolExecutor(1) as pool:
+            repeated = pool.submit(_repeated, keys)
+            numbers = job.ordered(keys)
+        # They stay in the runs, and are left out when these are merged.
+        _refuse_repeated(readers, first_of_file, keys, repeated.result())
         outputs = job.outputs(keys)[numbers]
         kept = keys["status"][numbers] == KEPT
         used, begins = np.unique(outputs, return_index=True)
@@ -139,14 +143,19 @@ def _gather(job: Job, sources: Sequence[Source], runs: SortedRuns) -> tuple[np.n
     return np.concatenate(keys), np.array(of_run), of_file
 
 
-def _refuse_repeated(readers: Sequence[RecordReader], first_of_file: Sequence[int], keys: np.ndarray) -> None:
-    """An index may stand once in the output. Only rows whose hashes are equal are looked at again."""
-    used = keys["status"] != BAD
-    hashes = np.sort(keys["hash"][used])
-    twice = np.unique(hashes[1:][hashes[1:] == hashes[:-1]])
-    if not len(twice):
+def _repeated(keys: np.ndarray) -> np.ndarray:
+    """The hashes that several rows have."""
+    hashes = np.sort(keys["hash"][keys["status"] != BAD])
+    return np.unique(hashes[1:][hashes[1:] == hashes[:-1]])
+
+
+def _refuse_repeated(
+    readers: Sequence[RecordReader], first_of_file: Sequence[int], keys: np.ndarray, hashes: np.ndarray
+) -> None:
+    """An index may stand once in the output. Only the rows with these hashes are looked at again."""
+    if not len(hashes):
         return
-    suspects = used & np.isin(keys["hash"], twice)
+    suspects = (keys["status"] != BAD) & np.isin(keys["hash"], hashes)
     first_use: dict[str, tuple[RecordReader, int]] = {}
     for source, first in zip(readers, first_of_file, strict=True):
         reader = RecordReader(source.path, source.bad)
@@ -196,15 +205,16 @@ def _write(path: Path, schema: pa.Schema, chunks: Iterator[pa.RecordBatch], stac
     else:
         with jsonl.compressing(file, ending) as out:
             for rows in ahead(chunks):
-                text = text_of(rows.column("line"))
+                text, begun = text_of(rows.column("line")), file.tell()
                 for start in range(0, len(text), WRITTEN_BYTES):
                     out.write(text[start : start + WRITTEN_BYTES])
-                _start_disk(file)
+                _start_disk(file, begun)
 
 
-def _start_disk(file: IO[bytes]) -> None:
+def _start_disk(file: IO[bytes], begun: int) -> None:
+    """Let the disk write what was written since `begun`, so that there is little to wait for at the end."""
     if hasattr(os, "posix_fadvise"):
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        os.posix_fadvise(file.fileno(), begun, file.tell() - begun, os.POSIX_FADV_DONTNEED)
 
 
 def _write_parquet(file: IO[bytes], folder: Path, schema: pa.Schema, chunks: Iterator[pa.RecordBatch]) -> None:

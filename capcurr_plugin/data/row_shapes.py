@@ -102,6 +102,8 @@ class Lines:
         return cls(data, np.concatenate([np.zeros(1, np.int64), ends.astype(np.int64)]))
 
     def are_utf8(self) -> bool:
+        if self.data.isascii():
+            return True
         try:
             self.array.cast(pa.large_string())
         except pa.ArrowInvalid:

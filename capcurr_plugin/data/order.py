@@ -47,8 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--split",
         action="store_true",
-        help=f"write {', '.join(PARTS)} ({', '.join(map(str, SHARES.values()))} percent) by a hash of each row's example, "
-        f"as OUT-{PARTS[0]} and so on, or where {{split}} stands in the name of OUT",
+        help=f"write {', '.join(PARTS)} ({', '.join(map(str, SHARES.values()))} percent) by a hash of the example, as "
+        f"OUT-{PARTS[0]} and so on, or where {{split}} stands in the name of OUT",
     )
     parser.add_argument(
         "--split-by",

@@ -238,6 +238,7 @@ class _Chat:
         self.settings, self.keep, self.refuse, self.tally = settings, keep, refuse, tally
         self.servers = [_Server(api_root(url)) for url in dict.fromkeys(settings.urls)]
         self.last_answer = time.monotonic()
+        self.drawing = asyncio.Lock()
         self.random = random.Random()
 
     async def run(self, questions: Iterator[Question]) -> None:
@@ -251,7 +252,7 @@ class _Chat:
                 await asyncio.gather(*workers, return_exceptions=True)
 
     async def _work(self, questions: Iterator[Question]) -> None:
-        for question in questions:
+        while question := await self._drawn(questions):
             try:
                 messages = question.messages
                 await self._ask(question, await asyncio.to_thread(messages) if callable(messages) else messages)
@@ -259,6 +260,11 @@ class _Chat:
                 self.tally.refused += 1
                 self.refuse(question, str(error))
             self.tally.questions += 1
+
+    async def _drawn(self, questions: Iterator[Question]) -> Question | None:
+        """The next, from a thread of its own: what makes them may wait for a disk or a cluster."""
+        async with self.drawing:
+            return await asyncio.to_thread(next, questions, None)
 
     async def _ask(self, question: Question, messages: Sequence[Message]) -> None:
         has, wants = question.has, question.wants

@@ -249,3 +249,17 @@ def test_a_wrong_command_line_is_one_line(tmp_path, capsys, words, told):
     assert told in said
     assert said.count("\n") == 1
     assert not (tmp_path / "out.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--ray-address", "auto"], "--ray-address goes with --ray"),
+        (["--ray"], "--ray: Ray cannot be imported (No module named 'ray'); it comes with verl"),
+    ],
+)
+def test_what_ray_needs_is_told(tmp_path, capsys, words, said):
+    rows = write_rows(tmp_path / "rows.jsonl", 1)
+    with servers.serving(solver) as server:
+        measure(rows, tmp_path / "out.jsonl", "--api-base", server.url, *words, code=2)
+    assert capsys.readouterr().err == f"capcurr: error: {said}\n"

@@ -1,10 +1,14 @@
 """Speed and memory of `capcurr data order` on rows of the released shape, beside a plain load-and-sort in Python.
 
-usage: .envs/core/bin/python benchmarks/order.py [ROWS] [--rounds N] [--alone] [--parquet]
+usage: .envs/core/bin/python benchmarks/order.py [ROWS] [--rounds N] [--alone] [--parquet] [--published SCRIPT]
+
+SCRIPT is the published generate_curriculum_per_stage.py. It writes the rows and, in a second file, those that
+are not always solved; beside it, `capcurr data order` runs twice.
 """
 
 import argparse
 import json
+import os
 import random
 import subprocess
 import sys
@@ -12,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-ORDER = "import sys; from capcurr_plugin.cli import main; sys.exit(main(['data', 'order', *sys.argv[1:]]))"
+ORDER = "import sys; from capcurr_plugin.cli import main; assert main(['data', 'order', *sys.argv[1:]]) == 0"
 PLAIN = """
 import json, random, sys
 with open(sys.argv[1], encoding="utf-8") as file:
@@ -22,6 +26,13 @@ rows.sort(key=lambda row: (-row["pass_rate"], chance.random()))
 with open(sys.argv[2], "w", encoding="utf-8") as file:
     for row in rows:
         file.write(json.dumps(row, ensure_ascii=False) + "\\n")
+"""
+BOTH = ORDER + "; main(['data', 'order', *sys.argv[1:], '--drop-solved'])"
+PUBLISHED = """
+import pathlib, runpy, sys
+source, target = map(pathlib.Path, sys.argv[1:])
+sys.argv = ["", "--input_files", str(source), "--output_dir", str(target.parent)]
+runpy.run_path({script!r}, run_name="__main__")
 """
 PEAK = "import atexit; atexit.register(lambda: print(open('/proc/self/status').read().split('VmHWM:')[1].split()[0]))\n"
 
@@ -56,7 +67,9 @@ def measure(program: str, source: Path, target: Path) -> tuple[float, float]:
     """Seconds and peak MB of a process that orders source into target."""
     start = time.perf_counter()
     command = [sys.executable, "-c", PEAK + program, str(source), str(target)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    # An installed package has bytecode.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
     return time.perf_counter() - start, int(done.stdout.split()[-1]) / 1024
 
 
@@ -65,6 +78,7 @@ def main() -> None:
     parser.add_argument("rows", type=int, nargs="?", default=500_000)
     parser.add_argument("--rounds", type=int, default=3, help="of each, in turns; the fastest counts (default: 3)")
     parser.add_argument("--alone", action="store_true", help="leave the plain one out")
+    parser.add_argument("--published", type=Path, metavar="SCRIPT", help="measure it, too")
     parser.add_argument("--parquet", action="store_true", help="order the rows as Parquet, too")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -75,6 +89,9 @@ def main() -> None:
         jobs = {"capcurr data order": (ORDER, source)}
         if not args.alone:
             jobs["json, sort, json (checks nothing)"] = (PLAIN, source)
+        if args.published:
+            jobs["capcurr data order, both files"] = (BOTH, source)
+            jobs["published script, both files"] = (PUBLISHED.format(script=str(args.published)), source)
         if args.parquet:
             from capcurr_plugin.cli import main as capcurr
 

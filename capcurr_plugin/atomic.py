@@ -52,10 +52,10 @@ def replacing_folder(path: Path) -> Iterator[Path]:
             path.rename(old)
         new.rename(path)
     except OSError as error:
-        if old.exists() and not path.exists():
-            old.rename(path)
         raise JobError(f"{path}: not written ({error.strerror or error}); what was there before is unchanged") from None
     finally:
+        if old.exists() and not path.exists():
+            old.rename(path)
         shutil.rmtree(part)
 
 

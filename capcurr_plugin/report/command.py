@@ -48,8 +48,9 @@ def run(args: argparse.Namespace) -> int:
         numbers = read_numbers(args.rows, args.kept, args.order, bad)
         sections = sections_of(numbers)
         figures = write_pictures(folder, [section.picture for section in sections if section.picture])
+        note = f"{bad.count:,} bad rows are left out." if bad.count else ""
         # A name may hold bytes that are no UTF-8.
-        file.write(page("Training data", sections).encode("utf-8", "backslashreplace"))
+        file.write(page("Training data", sections, note).encode("utf-8", "backslashreplace"))
     summary = {"output": str(args.output), "figures": list(map(str, figures)), **numbers, **bad.summary()}
     print(json.dumps(summary) if args.json else _sentence(summary))
     return 0

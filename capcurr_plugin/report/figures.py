@@ -38,7 +38,7 @@ class Look:
 LOOKS = {
     "perception": Look("#0072b2", ""),
     "textual_reasoning": Look("#d55e00", "////"),
-    "visual_reasoning": Look("#009e73", "...."),
+    "visual_reasoning": Look("#009e73", "----"),
     NO_CAPABILITY: Look("#767676", "xxxx"),
 }
 
@@ -106,6 +106,7 @@ def picture(name: str, alt: str, size: tuple[float, float], draw: Callable[[Figu
         draw(figure)
         svg, png = io.BytesIO(), io.BytesIO()
         figure.savefig(svg, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+        figure.set_layout_engine("none")  # everything stays where the SVG has it
         figure.savefig(png, format="png", dpi=PNG_DPI, facecolor=PAPER, metadata={"Software": None})
     return Picture(name, alt, _file(svg.getvalue(), alt), _inline(svg.getvalue(), name, alt), png.getvalue())
 

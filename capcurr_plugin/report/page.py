@@ -45,7 +45,7 @@ PAGE = """\
 <body>
 <main>
 <h1>{title}</h1>
-{contents}{sections}</main>
+{note}{contents}{sections}</main>
 </body>
 </html>
 """
@@ -71,10 +71,12 @@ summary { cursor: pointer; }
 """
 
 
-def page(title: str, sections: Sequence[Section]) -> str:
+def page(title: str, sections: Sequence[Section], note: str = "") -> str:
+    """`note`: what holds for the whole page."""
     return PAGE.format(
         title=escape(title),
         style=STYLE,
+        note=f"<p>{escape(note)}</p>\n" if note else "",
         contents=_contents(sections) if len(sections) > 1 else "",
         sections="".join(map(_section, sections)),
     )

@@ -131,7 +131,7 @@ def _shade_ends(panel: Axes, by_set: Numbers) -> None:
     """The bars at 0 and 1, with their shares."""
     last = len(by_set[BEFORE]["bars"]) - 1
     for column, place, text_place, align in (("at_0", 0, -0.43, "left"), ("at_1", last, last + 0.43, "right")):
-        panel.axvspan(place - 0.5, place + 0.5, color=INK, alpha=0.07, linewidth=0)
+        panel.axvspan(place - 0.5, place + 0.5, color=INK, alpha=0.07, linewidth=0, zorder=0)  # behind the bars
         shares = " → ".join(_percent(one, column) for one in by_set.values())
         panel.text(text_place, 0.97, shares, ha=align, va="top", fontsize=8, transform=panel.get_xaxis_transform())
 
@@ -142,8 +142,13 @@ def _percent(numbers: Numbers, column: str) -> str:
 
 
 def _counts(by_set: Numbers) -> str:
-    means = ["not measured" if one["mean"] is None else f"mean {one['mean']:.2f}" for one in by_set.values()]
-    return " → ".join(f"{one['rows']:,} rows, {mean}" for one, mean in zip(by_set.values(), means, strict=True))
+    return " → ".join(
+        _rows(one["rows"]) + ("" if one["mean"] is None else f", mean {one['mean']:.2f}") for one in by_set.values()
+    )
+
+
+def _rows(count: int) -> str:
+    return f"{count:,} row{'s' if count != 1 else ''}"
 
 
 def _rate_axis(panel: Axes, numbers: Numbers, unmeasured: bool) -> None:
@@ -278,7 +283,7 @@ def _draw_rates(panel: Axes, group: str, slices: Sequence[Numbers]) -> None:
     panel.set_yticks([0, 0.5, 1], ["hard 0", "0.5", "easy 1"])
     panel.set_title(f"pass rate, {words(group)}", fontsize=9)
     if missing := sum(part.get("not_measured", 0) for part in parts):
-        panel.set_title(f"{missing:,} rows not measured", loc="right", **SIDE_TITLE)
+        panel.set_title(f"{_rows(missing)} not measured", loc="right", **SIDE_TITLE)
     panel.tick_params(axis="x", length=0)
 
 

@@ -316,11 +316,12 @@ def test_the_worst_rates_make_no_more_than_a_bounded_number_of_counts():
 # The pictures
 
 
-@pytest.fixture
-def pictures(tmp_path) -> Path:
-    before, after = rated(tmp_path, "before.jsonl", *BEFORE), rated(tmp_path, "after.jsonl", *AFTER)
-    assert report(tmp_path / "out.html", "--rows", before, "--kept", after, "--order", before, after) == 0
-    return tmp_path
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("pictures")
+    before, after = rated(folder, "before.jsonl", *BEFORE), rated(folder, "after.jsonl", *AFTER)
+    assert report(folder / "out.html", "--rows", before, "--kept", after, "--order", before, after) == 0
+    return folder
 
 
 def test_figures_are_svg_and_png(pictures):

@@ -67,7 +67,7 @@ th, td { text-align: left; padding: .2rem .9rem .2rem 0; border-bottom: 1px soli
 th { font-weight: 600; } td { overflow-wrap: anywhere; }
 th.number, td.number { text-align: right; white-space: nowrap; }
 summary { cursor: pointer; }
-@media print { section { break-inside: avoid; } h2 { break-after: avoid; } }
+@media print { figure, tr { break-inside: avoid; } h2 { break-after: avoid; } .wide { overflow: visible; } }
 """
 
 
@@ -115,7 +115,7 @@ def _is_number(text: str) -> bool:
 
 
 def _cell(tag: str, text: str, number: bool) -> str:
-    kind = ' class="number"' if number else ""
+    kind = (' scope="col"' if tag == "th" else "") + (' class="number"' if number else "")
     return f"<{tag}{kind}>{escape(shown(text))}</{tag}>"
 
 

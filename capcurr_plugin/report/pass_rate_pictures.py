@@ -57,11 +57,13 @@ def histogram_section(numbers: Numbers) -> Section:
 
 
 def _summary_table(numbers: Numbers, sets: Sequence[str]) -> Table:
-    head = ["capability", "rows are", "rows", "not measured", f"mean pass rate ({INTERVAL})", "at 0", "at 1"]
+    several = AFTER in sets
+    which = ["the filter"] if several else []
+    head = ["capability", *which, "rows", "not measured", f"mean pass rate ({INTERVAL})", "at 0", "at 1"]
     rows = [
         [
             words(group),
-            f"{name} the filter" if AFTER in sets else "measured",
+            *([name] if several else []),
             f"{one['rows']:,}",
             f"{one['not_measured']:,}",
             _mean(one),

@@ -142,9 +142,9 @@ def test_the_page_has_the_same_numbers(tmp_path):
     assert report(tmp_path / "out.html", "--rows", before, "--kept", after) == 0
     summary, bars = Cells((tmp_path / "out.html").read_text()).tables
     cells = {(line[0], line[1]): line[2:] for line in summary[1:]}
-    assert cells["perception", "before the filter"] == ["4", "0", "0.375 (0.092 to 0.781)", "1 (25.0%)", "1 (25.0%)"]
-    assert cells["textual reasoning", "after the filter"][:2] == ["2", "1"]
-    assert cells["all", "before the filter"][:2] == ["7", "1"]
+    assert cells["perception", "before"] == ["4", "0", "0.375 (0.092 to 0.781)", "1 (25.0%)", "1 (25.0%)"]
+    assert cells["textual reasoning", "after"][:2] == ["2", "1"]
+    assert cells["all", "before"][:2] == ["7", "1"]
     names = ("perception", "textual reasoning", "no capability")
     assert bars[0] == ["pass rate", *(f"{name}, {kind}" for name in names for kind in ("before", "after"))]
     assert bars[2] == ["1/4", "2", "2", "0", "0", "0", "0"]

@@ -183,7 +183,7 @@ def test_a_bar_for_each_rate_of_k_answers(k, digits):
 
 def test_rates_of_no_one_k_are_binned_and_none_is_lost(tmp_path):
     chance = random.Random(3)
-    rates = [0.0, 1.0, 0.1, 1e-9, 1 - 1e-9, *(chance.random() for _ in range(200))]
+    rates = [0.0, 1.0, 0.1, 5e-324, 1e-9, 1 - 1e-9, 1 - 2**-53, *(chance.random() for _ in range(200))]
     source = rated(tmp_path, "rows.jsonl", *((SEEN, rate) for rate in rates))
     numbers = read(tmp_path, [source])["pass_rates"]
     assert numbers["k"] is None

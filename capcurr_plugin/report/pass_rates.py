@@ -91,7 +91,7 @@ class Tally:
         elif rate == 1:
             self.at_1 += 1
         else:
-            self.between[min(int(rate * TICKS + 1e-9), TICKS - 1)] += 1  # 0.29 * 1000 is a little less than 290
+            self.between[int(rate * TICKS)] += 1
 
     def join(self, other: Tally) -> None:
         for name in ("rows", "measured", "total", "at_0", "at_1"):

@@ -302,7 +302,7 @@ def test_memory_does_not_grow_with_the_rows(tmp_path):
     chance = random.Random(1)
     rates = [(chance.choice((SEEN, TEXT, None)), chance.randrange(17) / 16) for _ in range(40_000)]
     few, many = rated(tmp_path, "few.jsonl", *rates[:2000]), rated(tmp_path, "many.jsonl", *rates)
-    assert peak_bytes(many) < 2 * peak_bytes(few)
+    assert peak_bytes(many) < 4 * peak_bytes(few)  # the rows themselves would be 20 times as much
 
 
 def test_the_worst_rates_make_no_more_than_a_bounded_number_of_counts():

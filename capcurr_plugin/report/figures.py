@@ -108,7 +108,7 @@ def picture(name: str, alt: str, size: tuple[float, float], draw: Callable[[Figu
         figure.savefig(svg, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
         figure.set_layout_engine("none")  # everything stays where the SVG has it
         figure.savefig(png, format="png", dpi=PNG_DPI, facecolor=PAPER, metadata={"Software": None})
-    return Picture(name, alt, _file(svg.getvalue(), alt), _inline(svg.getvalue(), name, alt), png.getvalue())
+    return Picture(name, alt, _file(svg.getvalue(), name, alt), _inline(svg.getvalue(), name, alt), png.getvalue())
 
 
 def write_pictures(folder: Path, pictures: Sequence[Picture]) -> list[Path]:
@@ -133,27 +133,20 @@ def check_folder(folder: Path) -> None:
 # SVG
 
 
-def _file(svg: bytes, alt: str) -> str:
+def _file(svg: bytes, name: str, alt: str) -> str:
     """For itself: dark on white, wherever it is opened."""
-    root = _plain(svg)
-    paper = ET.Element("rect", {"width": "100%", "height": "100%", "fill": PAPER})
-    root.insert(0, paper)
+    root = _plain(svg, name)
+    root.insert(0, ET.Element("rect", {"width": "100%", "height": "100%", "fill": PAPER}))
     root.attrib = {"xmlns": "http://www.w3.org/2000/svg", **root.attrib, "role": "img", "aria-label": alt}
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{ET.tostring(root, encoding="unicode")}\n'
 
 
 def _inline(svg: bytes, name: str, alt: str) -> str:
-    """For a page: as wide as its place, in the page's ink, with ids that no other figure of the page has."""
-    root = _plain(svg)
+    """For a page: as wide as its place, and in the page's ink."""
+    root = _plain(svg, name)
     for element in root.iter():
-        for key, value in element.attrib.items():
-            if key in ("style", "fill", "stroke"):
-                value = value.replace(INK, "currentColor")
-            if key == "id":
-                value = f"{name}-{value}"
-            elif key == "href":
-                value = value.replace("#", f"#{name}-", 1)
-            element.attrib[key] = re.sub(r"url\(#", f"url(#{name}-", value)
+        for key in element.attrib.keys() & {"style", "fill", "stroke"}:
+            element.attrib[key] = element.attrib[key].replace(INK, "currentColor")
     root.attrib = {"viewBox": root.attrib["viewBox"], **_JOINTS, "role": "img", "aria-label": alt}
     return ET.tostring(root, encoding="unicode")
 
@@ -162,7 +155,7 @@ def _inline(svg: bytes, name: str, alt: str) -> str:
 _JOINTS = {"stroke-linejoin": "round", "stroke-linecap": "butt"}
 
 
-def _plain(svg: bytes) -> ET.Element:
+def _plain(svg: bytes, name: str) -> ET.Element:
     """matplotlib's SVG without namespaces, document type, metadata and style sheet: none refers anywhere."""
     root = ET.fromstring(svg)
     for parent in list(root.iter()):
@@ -173,4 +166,22 @@ def _plain(svg: bytes) -> ET.Element:
         element.tag = element.tag.rpartition("}")[2]
         element.attrib = {key.rpartition("}")[2]: value for key, value in element.attrib.items()}
     root.attrib |= _JOINTS
+    _number_ids(root, name)
     return root
+
+
+def _number_ids(root: ET.Element, name: str) -> None:
+    """Ids that no other figure of a page has, and only those that something refers to. matplotlib's are hashes of
+    coordinates to the last digit, in which machines differ."""
+    used = {value for element in root.iter() for text in element.attrib.values() for value in _REFERENCE.findall(text)}
+    numbers: dict[str, str] = {}
+    for element in root.iter():
+        old = element.attrib.pop("id", "")
+        if old in used:
+            element.set("id", numbers.setdefault(old, f"{name}-{len(numbers) + 1}"))
+    for element in root.iter():
+        for key, text in element.attrib.items():
+            element.attrib[key] = _REFERENCE.sub(lambda found: f"#{numbers.get(found[1], found[1])}", text)
+
+
+_REFERENCE = re.compile(r"(?:(?<=^)|(?<=url\())#([\w.-]+)")

@@ -17,6 +17,7 @@ Numbers = Mapping[str, Any]
 
 WIDTH = 7.2  # inches
 BEFORE, AFTER = "before", "after"
+PALE = 0.4
 MOST_LABELLED_STAGES = 12
 SIDE_TITLE: dict[str, Any] = {"fontsize": 8, "fontweight": "normal"}
 INTERVAL = f"{CONFIDENCE:.0%} interval"
@@ -98,6 +99,7 @@ def _histograms(numbers: Numbers) -> Picture:
         for panel, (group, by_set) in zip(panels, groups.items(), strict=True):
             _histogram(panel, group, by_set, unmeasured)
         _rate_axis(panels[-1], numbers, unmeasured)
+        figure.align_ylabels()
         if AFTER in numbers["all"]:
             _set_legend(figure)
 
@@ -112,6 +114,7 @@ def _histogram(panel: Axes, group: str, by_set: Numbers, unmeasured: bool) -> No
         _bars(panel, one, LOOKS[group].colour, unmeasured, pale=pale, width=0.5 if name == AFTER else 0.86)
     _shade_ends(panel, by_set)
     panel.set_title(words(group))
+    panel.set_ylabel("rows")
     panel.set_title(_counts(by_set), loc="right", **SIDE_TITLE)
     tallest = max(max(*one["bars"], one["not_measured"]) for one in by_set.values())
     panel.set_ylim(0, 1.3 * tallest)  # room for the shares, where no grid line shall be
@@ -122,9 +125,9 @@ def _histogram(panel: Axes, group: str, by_set: Numbers, unmeasured: bool) -> No
 
 def _bars(panel: Axes, one: Numbers, colour: str, unmeasured: bool, pale: bool, width: float) -> None:
     count = len(one["bars"])
-    panel.bar(range(count), one["bars"], width, color=colour, alpha=0.3 if pale else 1, linewidth=0)
+    panel.bar(range(count), one["bars"], width, color=colour, alpha=PALE if pale else 1, linewidth=0)
     if unmeasured and pale:
-        panel.bar(count + 1, one["not_measured"], width, color=colour, alpha=0.3, linewidth=0)
+        panel.bar(count + 1, one["not_measured"], width, color=colour, alpha=PALE, linewidth=0)
     elif unmeasured and one["not_measured"]:
         panel.bar(count + 1, one["not_measured"], width, facecolor="none", edgecolor=colour, hatch="////")
 
@@ -171,7 +174,7 @@ def _rate_axis(panel: Axes, numbers: Numbers, unmeasured: bool) -> None:
 def _set_legend(figure: Figure) -> None:
     from matplotlib.patches import Patch
 
-    handles = [Patch(facecolor=INK, alpha=0.3, label="before the filter"), Patch(facecolor=INK, label="after it")]
+    handles = [Patch(facecolor=INK, alpha=PALE, label="before the filter"), Patch(facecolor=INK, label="after it")]
     figure.legend(handles=handles, loc="outside upper right", ncols=2)
 
 

@@ -1,7 +1,8 @@
-"""Files that are there whole or not at all."""
+"""Files and folders that are there whole or not at all."""
 
 import contextlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,6 +40,28 @@ def check_place(path: Path) -> None:
         raise InputError(f"{path}: the folder {path.parent} does not exist; create it first")
     if path.is_dir():
         raise InputError(f"{path}: is a folder; give the name of a file")
+
+
+@contextlib.contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """A new folder that takes the place of `path`, with all that was in it, when the block ends well."""
+    try:
+        part = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name[:40]}.", suffix=".part"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror})") from None
+    new, old = part / "new", part / "old"
+    try:
+        new.mkdir()
+        yield new
+        if path.exists():
+            path.rename(old)
+        new.rename(path)
+    except OSError as error:
+        raise JobError(f"{path}: not written ({error.strerror or error}); what was there before is unchanged") from None
+    finally:
+        if old.exists() and not path.exists():
+            old.rename(path)
+        shutil.rmtree(part)
 
 
 def _umask() -> int:

@@ -5,7 +5,7 @@ import importlib
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from capcurr_plugin.errors import InputError, JobError
@@ -17,6 +17,7 @@ COMMANDS = {
     "recipes": ("capcurr_plugin.recipes", "list the published runs, and show the command that runs one"),
     "train": ("capcurr_plugin.verl_host.train", "train a backbone: the stages of a recipe, each a run of verl"),
     "eval": ("capcurr_plugin.evaluation.evaluate", "score a model on a suite with VLMEvalKit, and tabulate it"),
+    "report": ("capcurr_plugin.report.command", "draw pass rates and the order of a curriculum, on one page"),
     "results": (
         "capcurr_plugin.evaluation.results",
         "tabulate VLMEvalKit's scores with intervals, and compare two models",
@@ -44,9 +45,14 @@ class Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    return ended(lambda: run(sys.argv[1:] if argv is None else argv))
+
+
+def ended(job: Callable[[], int]) -> int:
+    """The exit code of a job, which may be a script's; what ends it badly is told in one line."""
     try:
         try:
-            return run(sys.argv[1:] if argv is None else argv)
+            return job()
         finally:
             if sys.stdout:
                 sys.stdout.flush()  # a closed pipe must show here, not when Python ends

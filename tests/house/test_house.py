@@ -40,7 +40,7 @@ def test_core_imports_no_host_and_nothing_heavy():
     code = (
         f"import sys, importlib\nfor name in {modules!r}: importlib.import_module(name)\n"
         "heavy = {'torch', 'pandas', 'numpy', 'pyarrow', 'PIL', 'aiohttp', 'transformers', 'verl', 'vlmeval', 'ray',"
-        " 'hydra'}\n"
+        " 'hydra', 'matplotlib'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
     assert run(sys.executable, "-c", code) == (0, "[]\n")

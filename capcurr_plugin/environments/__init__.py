@@ -52,7 +52,7 @@ TEST_TOOLS = ["hypothesis>=6.100", "pytest>=8", "pytest-timeout>=2.2"]
 ENVIRONMENTS = {
     environment.name: environment
     for environment in (
-        Environment("core", ((3, 10), (3, 13)), extras=["dev", "judge"]),
+        Environment("core", ((3, 10), (3, 13)), extras=["data", "dev", "judge"]),
         Environment(
             "verl",
             ((3, 10), (3, 12)),  # verl 0.9.1 refuses 3.13

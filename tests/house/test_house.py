@@ -35,7 +35,7 @@ def test_core_imports_no_host_and_nothing_heavy():
     assert "capcurr_plugin.rows" in modules
     code = (
         f"import sys, importlib\nfor name in {modules!r}: importlib.import_module(name)\n"
-        "heavy = {'torch', 'pandas', 'numpy', 'pyarrow', 'transformers', 'verl', 'vlmeval', 'ray', 'hydra'}\n"
+        "heavy = {'torch', 'pandas', 'numpy', 'pyarrow', 'PIL', 'transformers', 'verl', 'vlmeval', 'ray', 'hydra'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
     assert run(sys.executable, "-c", code) == (0, "[]\n")

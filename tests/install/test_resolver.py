@@ -35,7 +35,7 @@ def changed_by_uv(python, *requirements):
 
 
 def test_the_extras_are_those_of_the_readme():
-    assert EXTRAS == ["dev", "judge", "serve", "toyworld", "verl", "vlmeval"]
+    assert EXTRAS == ["data", "dev", "judge", "serve", "toyworld", "verl", "vlmeval"]
 
 
 @pytest.mark.parametrize("host", HOSTS)

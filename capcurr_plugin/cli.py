@@ -25,6 +25,7 @@ COMMANDS = {
     "score": ("capcurr_plugin.score_file", "score a file of responses, also beside math-verify or MathRuler"),
     "data captions": ("capcurr_plugin.data.captions", "write captions as supervised training data"),
     "data convert": ("capcurr_plugin.data.convert", "convert and check row files: JSON Lines, Parquet, verl's form"),
+    "data overlap": ("capcurr_plugin.data.overlap", "find training rows that leak benchmarks, and leave them out"),
     "data visonlyqa": ("capcurr_plugin.data.visonlyqa", "write VisOnlyQA's public files as a table for VLMEvalKit"),
 }
 GROUPS = {"data": "build and convert training data"}

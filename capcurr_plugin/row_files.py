@@ -17,7 +17,7 @@ from capcurr_plugin.rows import ImageRoot, Row, RowError, parse_row
 ENDINGS = (*jsonl.ENDINGS, ".parquet")
 STARTS = {b"PAR1": ".parquet", b"\x1f\x8b": ".jsonl.gz", b"\x28\xb5\x2f\xfd": ".jsonl.zst"}  # of each format's files
 MAX_KEPT_BYTES = 1 << 20  # of a refused row, in the file of bad rows
-TELL_EVERY = 1024  # rows
+TELL_EVERY = 128  # rows, which may hold images that take their time
 
 Parsed = TypeVar("Parsed")
 OnBadRow = Literal["fail", "skip"]
@@ -157,10 +157,11 @@ class RecordReader:
         if not kept:
             raise self.bad.nothing_left(self.path)
 
-    def refuse(self, reason: str, raw: Any) -> None:
-        """Hand the row that was read last to the bad ones. `raw`: its line, or the object that stood in its place."""
+    def refuse(self, reason: str, raw: Any, number: int | None = None) -> None:
+        """Hand a row, by default the one that was read last, to the bad ones. `raw`: its line, or the object that stood
+        in its place."""
         text = raw.decode("utf-8", "backslashreplace") if isinstance(raw, bytes) else json.dumps(raw, default=repr)
-        self.bad.refuse(self.path, self.unit, self.number, reason, text)
+        self.bad.refuse(self.path, self.unit, number or self.number, reason, text)
 
     def _jsonl_records(self) -> Iterator[tuple[dict[str, Any] | RowError, bytes]]:
         size = self.path.stat().st_size

@@ -1,0 +1,556 @@
+"""What `capcurr data overlap` finds, what it mistakes, and how fast it is, on drawings and texts that are made up here.
+
+usage: .envs/core/bin/python benchmarks/overlap.py images [COUNT]    drawings of each style (120)
+       .envs/core/bin/python benchmarks/overlap.py folder DIR        pictures of your own, each taken as another one
+       .envs/core/bin/python benchmarks/overlap.py texts
+       .envs/core/bin/python benchmarks/overlap.py speed [ROWS]      training rows (500,000) beside 40,000 questions
+"""
+
+import io
+import json
+import math
+import os
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageEnhance, ImageFont
+
+from capcurr_plugin.data import lookalikes, wordings
+from capcurr_plugin.data.lookalikes import Fingerprint, Fingerprinter, Lookalikes, fingerprint_of
+from capcurr_plugin.images import open_image
+from capcurr_plugin.reward.workers import cores
+
+Picture = Image.Image
+COLOURS = ("#d62728", "#1f77b4", "#2ca02c", "#ff7f0e", "#9467bd", "#8c564b")
+LETTERS = "ABCDEFGHKLMNPQRS"
+NOUNS = (
+    "apple bridge candle doctor engine farmer garden hammer island jacket kettle ladder magnet needle orange".split()
+)
+WORDS = [*NOUNS, *"person year way day thing man world life hand part child eye woman place work week case".split()]
+
+
+# Drawings, each style with what makes its pictures look alike
+
+
+def paper(width: int = 800, height: int = 600) -> tuple[Picture, ImageDraw.ImageDraw]:
+    image = Image.new("RGB", (width, height), "white")
+    return image, ImageDraw.Draw(image)
+
+
+def write(draw: ImageDraw.ImageDraw, place: tuple[float, float], text: object, size: int = 32) -> None:
+    draw.text(place, str(text), fill="black", font=ImageFont.load_default(size))
+
+
+def geometry(chance: random.Random) -> Picture:
+    image, draw = paper()
+    count = chance.choice([3, 3, 4, 4, 5])
+    corners = []
+    for turn in sorted(chance.uniform(0, 2 * math.pi) for _ in range(count)):
+        size = chance.uniform(120, 280)
+        corners.append((400 + size * math.cos(turn), 300 + size * math.sin(turn)))
+    draw.polygon(corners, outline="black", width=4)
+    if chance.random() < 0.5:
+        size = chance.uniform(60, 200)
+        draw.ellipse((400 - size, 300 - size, 400 + size, 300 + size), outline="black", width=4)
+    for (x, y), letter in zip(corners, chance.sample(LETTERS, count), strict=True):
+        write(draw, (x + chance.uniform(-30, 10), y + chance.uniform(-40, 10)), letter, 36)
+    return image
+
+
+def bar_chart(chance: random.Random) -> Picture:
+    image, draw = paper()
+    draw.line([(100, 40), (100, 520), (760, 520)], fill="black", width=3)
+    for step in range(5):
+        draw.line([(100, 40 + step * 96), (760, 40 + step * 96)], fill="#cccccc", width=2)
+        write(draw, (40, 25 + step * 96), 100 - 20 * step, 28)
+    for place in range(130, 760, 105):
+        draw.rectangle((place, 520 - chance.uniform(20, 470), place + 70, 520), fill=COLOURS[1])
+        write(draw, (place + 10, 530), chance.choice(["Jan", "Feb", "Mar", "Apr", "May", "Jun"]), 28)
+    return image
+
+
+def line_chart(chance: random.Random) -> Picture:
+    image, draw = paper()
+    draw.line([(100, 40), (100, 520), (760, 520)], fill="black", width=3)
+    for colour in COLOURS[: chance.choice([1, 2, 3])]:
+        height, points = chance.uniform(60, 500), []
+        for place in range(110, 760, 58):
+            points.append((place, height))
+            height = min(510, max(50, height + chance.uniform(-110, 110)))
+        draw.line(points, fill=colour, width=5)
+    return image
+
+
+def curve(chance: random.Random) -> Picture:
+    image, draw = paper()
+    draw.line([(400, 20), (400, 580)], fill="black", width=2)
+    draw.line([(20, 300), (780, 300)], fill="black", width=2)
+    a, b, c = chance.uniform(-0.01, 0.01), chance.uniform(-1.5, 1.5), chance.uniform(-150, 150)
+    draw.line([(x + 400, 300 - (a * x * x + b * x + c)) for x in range(-380, 381, 5)], fill="black", width=4)
+    return image
+
+
+def pie(chance: random.Random) -> Picture:
+    image, draw = paper()
+    start, shares = chance.uniform(0, 360), [chance.uniform(0.2, 1) for _ in range(chance.choice([3, 4, 5, 6]))]
+    for colour, share in zip(chance.sample(COLOURS, len(shares)), shares, strict=True):
+        draw.pieslice((200, 100, 600, 500), start, start + 360 * share / sum(shares), fill=colour)
+        start += 360 * share / sum(shares)
+    return image
+
+
+def shapes_in_a_grid(chance: random.Random) -> Picture:
+    image, draw = paper(600, 600)
+    for x in (40, 230, 420):
+        for y in (40, 230, 420):
+            colour, box = chance.choice(COLOURS), (x, y, x + 130, y + 130)
+            form = chance.choice(["square", "circle", "triangle"])
+            if form == "square":
+                draw.rectangle(box, fill=colour)
+            elif form == "circle":
+                draw.ellipse(box, fill=colour)
+            else:
+                draw.polygon([(x, y + 130), (x + 130, y + 130), (x + 65, y)], fill=colour)
+    return image
+
+
+def other_colours(chance: random.Random) -> Picture:
+    """The same four squares, in colours of their own."""
+    image, draw = paper(600, 600)
+    for x in (60, 320):
+        for y in (60, 320):
+            draw.rectangle((x, y, x + 180, y + 180), fill=chance.choice(COLOURS))
+    return image
+
+
+def scene(chance: random.Random) -> Picture:
+    shade = np.linspace(150, 90, 600)[:, None, None] * np.ones((1, 800, 3))
+    image = Image.fromarray(shade.astype(np.uint8))
+    draw = ImageDraw.Draw(image)
+    for _ in range(chance.randrange(3, 9)):
+        x, y, size = chance.uniform(60, 740), chance.uniform(200, 540), chance.uniform(20, 60)
+        form = draw.ellipse if chance.random() < 0.5 else draw.rectangle
+        form((x - size, y - size, x + size, y + size), fill=chance.choice(COLOURS))
+    return image
+
+
+def page(chance: random.Random) -> Picture:
+    image, draw = paper(600, 800)
+    for line in range(22):
+        write(draw, (40, 30 + line * 34), " ".join(chance.choices(WORDS, k=chance.randrange(4, 9))), 24)
+    return image
+
+
+def photograph(chance: random.Random) -> Picture:
+    """Noise with the spectrum of photographs."""
+    noise = np.random.default_rng(chance.randrange(2**32)).standard_normal((4, 300, 400))
+    away = np.hypot(*np.meshgrid(np.fft.fftfreq(400), np.fft.fftfreq(300)))
+    away[0, 0] = 1
+    waves = np.fft.fft2(noise) / away**1.2
+    planes = np.real(np.fft.ifft2(waves[:3] + 2 * waves[3]))
+    planes = (planes - planes.mean((1, 2), keepdims=True)) / planes.std((1, 2), keepdims=True)
+    return Image.fromarray(np.clip(128 + 45 * planes.transpose(1, 2, 0), 0, 255).astype(np.uint8))
+
+
+def table(chance: random.Random) -> Picture:
+    """The same table, with other numbers."""
+    image, draw = paper()
+    for y in range(40, 560, 80):
+        draw.line([(40, y), (760, y)], fill="black", width=2)
+    for y in range(60, 540, 80):
+        for x in range(60, 740, 140):
+            write(draw, (x, y), chance.randrange(10, 9999), 30)
+    return image
+
+
+def other_labels(chance: random.Random) -> Picture:
+    """The same triangle, with other letters and numbers."""
+    image, draw = paper()
+    draw.polygon([(160, 500), (640, 500), (300, 100)], outline="black", width=4)
+    for place in ((120, 500), (660, 500), (290, 50)):
+        write(draw, place, chance.choice(LETTERS), 36)
+    for place in ((400, 520), (500, 270), (180, 270)):
+        write(draw, place, chance.randrange(2, 99), 36)
+    return image
+
+
+STYLES: tuple[Callable[[random.Random], Picture], ...] = (
+    *(geometry, bar_chart, line_chart, curve, pie, shapes_in_a_grid, other_colours, scene, page, photograph),
+    *(table, other_labels),
+)
+SMALL_PRINT = ("table", "other_labels")  # styles whose pictures differ in nothing else
+
+
+# What happens to pictures on their way into training data
+
+
+def stored(image: Picture, quality: int) -> bytes:
+    content = io.BytesIO()
+    image.save(content, "JPEG", quality=quality)
+    return content.getvalue()
+
+
+def as_jpeg(image: Picture, quality: int) -> Picture:
+    return Image.open(io.BytesIO(stored(image, quality))).convert("RGB")
+
+
+def scaled(image: Picture, by: float) -> Picture:
+    return image.resize((round(image.width * by), round(image.height * by)), Image.Resampling.BICUBIC)
+
+
+def cropped(image: Picture, most: float, chance: random.Random) -> Picture:
+    """Each side loses up to so much of the length."""
+    left, top, right, bottom = (chance.uniform(0, most) for _ in range(4))
+    width, height = image.size
+    return image.crop(
+        (round(left * width), round(top * height), round((1 - right) * width), round((1 - bottom) * height))
+    )
+
+
+CHANGES: dict[str, Callable[[Picture, random.Random], Picture]] = {
+    "JPEG, quality 90": lambda image, _: as_jpeg(image, 90),
+    "JPEG, quality 50": lambda image, _: as_jpeg(image, 50),
+    "JPEG, quality 20": lambda image, _: as_jpeg(image, 20),
+    "half the size": lambda image, _: scaled(image, 0.5),
+    "a third, JPEG 60": lambda image, _: as_jpeg(scaled(image, 0.33), 60),
+    "twice the size": lambda image, _: scaled(image, 2),
+    "made square": lambda image, _: image.resize((448, 448)),
+    "20 % brighter": lambda image, _: ImageEnhance.Brightness(image).enhance(1.2),
+    "20 % darker": lambda image, _: ImageEnhance.Brightness(image).enhance(0.8),
+    "30 % more contrast": lambda image, _: ImageEnhance.Contrast(image).enhance(1.3),
+    "cropped by up to 1 %": lambda image, chance: cropped(image, 0.01, chance),
+    "cropped by up to 2 %": lambda image, chance: cropped(image, 0.02, chance),
+    "crop 2 %, 10 % brighter, JPEG 70": lambda image, chance: as_jpeg(
+        scaled(cropped(ImageEnhance.Brightness(image).enhance(1.1), 0.02, chance), 0.6), 70
+    ),
+}
+BEYOND: dict[str, Callable[[Picture, random.Random], Picture]] = {
+    "cropped by up to 5 %": lambda image, chance: cropped(image, 0.05, chance),
+    "cropped by up to 10 %": lambda image, chance: cropped(image, 0.1, chance),
+    "flipped": lambda image, _: image.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+}
+
+
+# Images
+
+
+def plain_hash(image: Picture) -> np.ndarray:
+    """The 64 bits that are usual: of a cosine transform of 32 x 32 pixels, 8 x 8 waves about their median."""
+    shape = np.asarray(image.convert("L").resize((32, 32), Image.Resampling.LANCZOS), dtype=float)
+    cosines = np.cos(np.pi * (2 * np.arange(32)[None] + 1) * np.arange(8)[:, None] / 64)
+    waves = (cosines @ shape @ cosines.T).ravel()
+    return np.where(waves > np.median(waves), 1, -1)
+
+
+class Compared:
+    """How far each of some pictures, stored and read as training data is, is from each of others."""
+
+    def __init__(self, mine: Sequence[Picture], theirs: Sequence[Picture]) -> None:
+        one, other = (np.array([plain_hash(image) for image in images]) for images in (mine, theirs))
+        self.plain = (64 - one @ other.T) // 2
+        self._mine = [fingerprint_of(open_image(stored(image, 95), "a copy", lookalikes.SIDE)) for image in mine]
+        self._theirs = [fingerprint_of(image) for image in theirs]
+        one, other = (
+            np.unpackbits(lookalikes._array(looks)[:, : lookalikes.HASH_BYTES], axis=1).astype(np.float32) * 2 - 1
+            for looks in (self._mine, self._theirs)
+        )
+        half = lookalikes.BITS
+        apart = [(half - one[:, part] @ other[:, part].T) / 2 for part in (slice(half), slice(half, None))]
+        self.first, self.hashes = apart[0], np.maximum(*apart)
+
+    def found(self, distance: int) -> np.ndarray:
+        """As the command finds them."""
+        known = Lookalikes(distance)
+        for number, looks in enumerate(self._theirs):
+            known.add(Fingerprint(str(number).encode(), looks))
+        found = np.zeros(self.hashes.shape, dtype=bool)
+        for place, matches in enumerate(known.matches([Fingerprint(b"", looks) for looks in self._mine])):
+            found[place, [match.number for match in matches]] = True
+        return found
+
+
+def images(count: int) -> None:
+    chance = random.Random(0)
+    names = list(CHANGES)
+    right: dict[str, list[np.ndarray]] = {name: [] for name in (*CHANGES, *BEYOND)}
+    sums = np.zeros((len(SWEEP) + 1, 2), dtype=int)  # right and wrong pairs
+    print(
+        f"{count} drawings of each style as a benchmark; a changed copy of each, and {count} others, as training data"
+    )
+    print("pairs that are found: right (of the copies), wrong (others of the style)\n")
+    print(f"{'':<18} {'64-bit hash <= 10':>19} {'two hashes <= 40':>19} {'and copies (used)':>19}")
+    for style in STYLES:
+        drawn, others = ([style(chance) for _ in range(count)] for _ in range(2))
+        changed = [CHANGES[names[i % len(names)]](image, chance) for i, image in enumerate(drawn)]
+        compared = Compared([*changed, *others], drawn)
+        used = compared.found(lookalikes.DISTANCE)
+        columns = []
+        for found in (compared.plain <= 10, compared.hashes <= lookalikes.DISTANCE, used):
+            hits = int(np.trace(found[:count]))
+            columns.append(f"{hits / count:>8.1%} {found.sum() - hits:>10,}")
+        print(f"{style.__name__:<18} {' '.join(columns)}", flush=True)
+        for i, name in enumerate(names):
+            right[name].append(np.diag(used)[i :: len(names)])
+        for name, change in BEYOND.items():
+            part = drawn[: count // len(names)]
+            right[name].append(
+                np.diag(Compared([change(image, chance) for image in part], part).found(lookalikes.DISTANCE))
+            )
+        if style.__name__ not in SMALL_PRINT:
+            for row, distance in enumerate(SWEEP):
+                found = compared.found(distance)
+                hits = np.trace(found[:count])
+                sums[row] += hits, found.sum() - hits
+            hits = np.trace(compared.plain[:count] <= 10)
+            sums[-1] += hits, (compared.plain <= 10).sum() - hits
+    print(f"\nof the copies are found, by change, at {lookalikes.DISTANCE} bits")
+    for name, found in right.items():
+        print(f"{name:<34} {np.concatenate(found).mean():>7.1%}")
+    total = count * (len(STYLES) - len(SMALL_PRINT))
+    print(f"\n{'all but ' + ' and '.join(SMALL_PRINT):<34} {'recall':>7} {'precision':>10}")
+    for distance, (hits, wrong) in zip([*SWEEP, None], sums, strict=True):
+        name = f"{distance} bits" if distance is not None else "64-bit hash, 10 bits"
+        print(f"{name:<34} {hits / total:>7.1%} {hits / max(1, hits + wrong):>10.1%}")
+
+
+SWEEP = (24, 32, 40, 48, 56, 64)
+
+
+def folder(place: Path) -> None:
+    """Pictures that are really there: what is found of their changed copies, and which two are found to be one."""
+    files = sorted(path for path in place.rglob("*") if path.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp"))
+    pictures = []
+    for file in files:
+        image = open_image(file, str(file))
+        image.thumbnail((640, 640))
+        pictures.append(image)
+    chance = random.Random(0)
+    for distance in SWEEP:
+        found = Compared(pictures, pictures).found(distance)
+        pairs = np.argwhere(np.triu(found, 1))
+        print(f"{distance} bits: {len(pairs):,} pairs of the {len(pictures):,} pictures are found to be near")
+        if distance == lookalikes.DISTANCE:
+            for one, other in pairs:
+                print(f"    {files[one].relative_to(place)}  {files[other].relative_to(place)}")
+    for name, change in (CHANGES | BEYOND).items():
+        compared = Compared([change(image, chance) for image in pictures], pictures)
+        shares = "  ".join(f"{distance}: {np.diag(compared.found(distance)).mean():.3f}" for distance in SWEEP)
+        print(f"{name:<34} {shares}", flush=True)
+
+
+# Texts
+
+PLACES = "market school harbour station library factory museum garden bakery airport".split()
+PROBLEMS = (
+    "{A} has {1} {a}s and gives {2} of them to {B}, who already had {3}. Later {B} loses {4} {a}s on the way to "
+    "the {p}. How many {a}s does {B} have in the end?",
+    "As shown in the figure, the line {X}{Y} is a diameter of the circle with centre {Z}, and the angle at {W} "
+    "measures {1} degrees. If the arc from {X} to {W} measures {2} degrees, what is the size of the angle "
+    "{X}{Z}{W}?",
+    "A {a} costs {1} dollars at the {p}, and a {b} costs {2} dollars more. {A} buys {3} {a}s and {4} {b}s. How "
+    "much change does {A} get from a note of {5} dollars?",
+    "The bar chart shows how many {a}s were sold at the {p} in each month of the year. By how many percent did "
+    "the sales of {a}s grow from the month with the fewest to the month with the most sales?",
+    "In triangle {X}{Y}{Z} the side {X}{Y} is {1} cm long, the side {Y}{Z} is {2} cm long, and the angle between "
+    "these sides is {3} degrees. What is the area of the triangle, rounded to the nearest whole number?",
+    "A train leaves the {p} at {1} o'clock with {2} passengers. At each of {3} stops {4} passengers get off and "
+    "{5} get on, and every second passenger carries a {a}. How many {a}s are on the train when it arrives?",
+    "Look at the scene. Which object stands to the left of the {a} and behind the {b}, if you look from the {c} "
+    "that lies nearest to the viewer, and what is its colour?",
+    "The table lists the prices of {a}s, {b}s and {c}s at the {p} on {1} days. {A} says that the median price of "
+    "the {a}s is higher than the mean price of the {b}s. By how much does {A} err?",
+)
+SHORT = (
+    "Is there a {a} in the image? Please answer yes or no.",
+    "How many {a}s are there?",
+    "What is the colour of the {a} next to the {b}?",
+    "What is the difference between the highest and the lowest value of {a}?",
+    "Which is larger, the {a} or the {b}?",
+    "What does the {a} on the left of the {p} show?",
+)
+HINT = (
+    "Hint: Please answer the question and provide the correct option letter, e.g., A, B, C, D, at the end.\nQuestion: "
+)
+REQUEST = (
+    " Answer the question using a single word or phrase. Put your final answer in a box and explain your reasoning."
+)
+OPTIONS = "\nOptions:\nA. 12\nB. 15\nC. 20\nD. none of them"
+
+
+def filled(template: str, chance: random.Random) -> str:
+    values: dict[str, Any] = dict(zip("abc", chance.sample(NOUNS, 3), strict=True))
+    values |= dict(zip("WXYZ", chance.sample(LETTERS, 4), strict=True))
+    values |= dict(
+        zip("AB", chance.sample(["Ann", "Ben", "Cleo", "Dan", "Eve", "Finn", "Gus", "Hana"], 2), strict=True)
+    )
+    values |= {"p": chance.choice(PLACES)} | {str(i): chance.randrange(2, 200) for i in range(1, 6)}
+    for name, value in values.items():
+        template = template.replace("{" + name + "}", str(value))
+    return template
+
+
+def misspelt(text: str, count: int, chance: random.Random) -> str:
+    words = text.split()
+    for place in chance.sample(range(len(words)), count):
+        words[place] = words[place][::-1] + "x"
+    return " ".join(words)
+
+
+EDITS: dict[str, Callable[[str, random.Random], str]] = {
+    "case and spaces": lambda text, _: text.upper().replace(" ", "  "),
+    "punctuation": lambda text, _: text.replace(",", "").replace(".", " ;").replace("?", ""),
+    "image mark and options": lambda text, _: "<image>\n" + text + OPTIONS,
+    "with a hint before": lambda text, _: HINT + text,
+    "with a request behind": lambda text, _: "<image>" + text + REQUEST,
+    "1 word changed": lambda text, chance: misspelt(text, 1, chance),
+    "2 words changed": lambda text, chance: misspelt(text, 2, chance),
+    "3 words changed": lambda text, chance: misspelt(text, 3, chance),
+}
+
+
+def texts() -> None:
+    """Questions of a benchmark, edited copies of them, and others of the same templates."""
+    chance = random.Random(0)
+    asked = [filled(template, chance) for template in PROBLEMS for _ in range(15)]
+    shorts = [filled(template, chance) for template in SHORT for _ in range(60)]
+    others = [filled(template, chance) for template in PROBLEMS for _ in range(500)]
+    other_shorts = [filled(template, chance) for template in SHORT for _ in range(500)]
+    print(f"{len(asked)} long and {len(shorts)} short questions as a benchmark; half of them with a hint before")
+    for ngram in (3, 5, 8):
+        print(f"\n{ngram} words in a run; of texts, the share that is found at a similarity of")
+        print(f"{'':<34} {'0.5':>6} {'0.6':>6} {'0.7':>6} {'0.8':>6} {'0.9':>6}   Jaccard 0.5    0.7")
+        sets = {name: [edit(text, chance) for text in asked] for name, edit in EDITS.items()}
+        sets |= {"others of the long templates": others, "others of the short templates": other_shorts}
+        for name, edited in sets.items():
+            shares = [found_share(asked + shorts, edited, ngram, level) for level in (0.5, 0.6, 0.7, 0.8, 0.9)]
+            jaccard = [jaccard_share(asked + shorts, edited, ngram, level) for level in (0.5, 0.7)]
+            print(
+                f"{name:<34} {' '.join(f'{share:>6.1%}' for share in shares)}   {jaccard[0]:>10.1%} {jaccard[1]:>6.1%}"
+            )
+
+
+def found_share(asked: Sequence[str], edited: Sequence[str], ngram: int, similarity: float) -> float:
+    known = wordings.Questions(ngram, similarity)
+    for number, text in enumerate(asked):
+        known.add("benchmark", number, [HINT + text if number % 2 else text])
+    known.close()
+    return sum(map(bool, known.asked_by(edited))) / len(edited)
+
+
+def jaccard_share(asked: Sequence[str], edited: Sequence[str], ngram: int, similarity: float) -> float:
+    """Of all runs of both texts, as they are, the share that they have in common."""
+    theirs = [wordings.runs(wordings.normal(HINT + text if n % 2 else text), ngram) for n, text in enumerate(asked)]
+    found = 0
+    for text in edited:
+        mine = wordings.runs(wordings.normal(text), ngram)
+        found += any(len(mine & one) >= similarity * len(mine | one) > 0 for one in theirs)
+    return found / len(edited)
+
+
+# Speed
+
+QUESTIONS = 40_000  # of all suites, and
+PICTURES = 30_000  # about so many images
+COMMAND = "import sys; from capcurr_plugin.cli import main; sys.exit(main(['data', 'overlap', *sys.argv[1:]]))"
+
+
+def speed(rows: int) -> None:
+    with tempfile.TemporaryDirectory() as place:
+        os.environ["CAPCURR_CACHE"] = place
+        speed_of_texts(rows, Path(place))
+        speed_of_fingerprints(Path(place))
+    speed_of_matching()
+
+
+def speed_of_texts(rows: int, place: Path) -> None:
+    chance = random.Random(0)
+    for number in range(18):
+        with (place / f"benchmark{number}.tsv").open("w") as file:
+            file.write("index\tquestion\n")
+            for index in range(QUESTIONS // 18):
+                file.write(f"{index}\t{filled(chance.choice(PROBLEMS + SHORT), chance)}\n")
+    with (place / "rows.jsonl").open("w") as file:
+        for number in range(rows):
+            row = {"index": str(number), "problem": filled(chance.choice(PROBLEMS + SHORT), chance) + REQUEST}
+            file.write(json.dumps(row | {"answer": "1", "images": [], "source": "made up"}) + "\n")
+    command = [sys.executable, "-c", COMMAND, place / "rows.jsonl", "--benchmarks", place, "--compare", "texts"]
+    command += ["--report", place / "report.csv", "--out", place / "clean.jsonl", "--json"]
+    start = time.perf_counter()
+    done = subprocess.run(list(map(str, command)), check=True, capture_output=True, text=True)
+    seconds, peak = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    found = json.loads(done.stdout)
+    print(
+        f"{rows:,} rows beside {QUESTIONS:,} questions, texts: {seconds:.0f} s, {rows / seconds:,.0f} rows/s, ", end=""
+    )
+    print(f"at most {peak:.0f} MB; {found['touching']:,} rows touch, {found['kept']:,} stay", flush=True)
+
+
+def speed_of_fingerprints(place: Path) -> None:
+    chance = random.Random(0)
+    files = []
+    for number in range(200):
+        files.append(place / f"{number}.jpg")
+        files[-1].write_bytes(stored(scaled(photograph(chance), 2.56), 90))  # 1024 x 768
+    for number in range(100):
+        files.append(place / f"{number}.png")
+        page(chance).save(files[-1])
+    print(f"\n{len(files)} images, 200 photographs of 1024 x 768 and 100 pages of 600 x 800, on {cores()} cores")
+    ways: tuple[tuple[str, Callable[[], Executor]], ...] = (
+        ("1 thread", lambda: ThreadPoolExecutor(1)),
+        (f"{cores()} threads", lambda: ThreadPoolExecutor(cores())),
+        (f"{cores()} processes", lambda: ProcessPoolExecutor(cores())),
+    )
+    for name, pool in ways:
+        with pool() as workers:
+            list(workers.map(fingerprint_of_file, files[: 2 * cores()]))  # they have started
+            start = time.perf_counter()
+            list(workers.map(fingerprint_of_file, files))
+            print(f"{name:<14} {len(files) / (time.perf_counter() - start):>8.0f} images/s", flush=True)
+    for name in ("through cache", "once more"):
+        with Fingerprinter(place / "fingerprints.sqlite") as fingerprinter:
+            start = time.perf_counter()
+            fingerprinter.all([(file, file.name) for file in files])
+            print(f"{name:<14} {len(files) / (time.perf_counter() - start):>8.0f} images/s", flush=True)
+
+
+def fingerprint_of_file(file: Path) -> bytes:
+    return fingerprint_of(open_image(file, file.name, lookalikes.SIDE))
+
+
+def speed_of_matching() -> None:
+    chance = random.Random(0)
+    size = lookalikes.HASH_BYTES + lookalikes.COPY_BYTES
+    known = Lookalikes()
+    for number in range(PICTURES):
+        known.add(Fingerprint(str(number).encode(), chance.randbytes(size)))
+    asked = [Fingerprint(b"", chance.randbytes(size)) for _ in range(4096)]
+    start = time.perf_counter()
+    known.matches(asked)
+    print(f"\nmatching with {PICTURES:,} images: {len(asked) / (time.perf_counter() - start):,.0f} images/s")
+
+
+def main() -> None:
+    what, *more = sys.argv[1:] or [""]
+    if what == "images":
+        images(int(more[0]) if more else 120)
+    elif what == "texts":
+        texts()
+    elif what == "speed":
+        speed(int(more[0]) if more else 500_000)
+    elif what == "folder" and more:
+        folder(Path(more[0]))
+    else:
+        raise SystemExit(__doc__)
+
+
+if __name__ == "__main__":
+    main()

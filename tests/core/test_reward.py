@@ -124,7 +124,7 @@ def seconds(text):
 def test_extract_boxed_takes_linear_time(make):
     n = 50_000  # 1 MB of open boxes
     small, large = seconds(make(n // 4)), seconds(make(n))
-    assert large / small < 8
+    assert large < 8 * small + 0.1  # a quadratic look takes minutes; some of these take microseconds
 
 
 @pytest.mark.parametrize(

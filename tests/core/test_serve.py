@@ -433,7 +433,7 @@ def test_a_server_comes_up_answers_and_goes(engine, tmp_path, capfd):
         assert (chat["model"], chat["max_tokens"]) == ("org/model", 1)
         kind, _, image = chat["messages"][0]["content"][0]["image_url"]["url"].partition(",")
         assert (kind, pixels_of(base64.b64decode(image))) == ("data:image/png;base64", (64, 64, 64 * (3 * 64 + 1)))
-    assert not any(map(alive, pids))
+    assert all_end(pids)
     assert (folder / "ended").read_text() == "in order"
     assert log.read_text().startswith("of an earlier start\nloading serve Qwen/Qwen3-VL-8B-Instruct --host 127.0.0.1")
     said = capfd.readouterr()
@@ -708,7 +708,7 @@ def test_a_stopped_command_ends_its_engine_in_order(engine, sign, code):
         assert all(map(alive, pids))
         process.send_signal(sign)
         assert process.wait(timeout=LONG) == code
-        assert not any(map(alive, pids))
+        assert all_end(pids)
         assert process.stdout.read() == ""
     assert (folder / "ended").read_text() == "in order"
     assert "Traceback" not in (folder / "stderr").read_text()
@@ -744,7 +744,7 @@ def test_a_second_signal_ends_what_ignores_the_first(engine):
         assert all(map(alive, pids))
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=LONG) == 143
-        assert not any(map(alive, pids))
+        assert all_end(pids)
 
 
 def test_what_ignores_the_first_signal_is_killed_after_a_while(tmp_path):
@@ -758,7 +758,7 @@ def test_what_ignores_the_first_signal_is_killed_after_a_while(tmp_path):
         start = time.monotonic()
         kept.end()
         assert time.monotonic() - start >= 1
-        assert not any(map(alive, pids))
+        assert all_end(pids)
 
 
 def wait_for(file, text):

@@ -7,6 +7,7 @@ usage: .envs/core/bin/python benchmarks/overlap.py images [COUNT]    drawings of
 """
 
 import io
+import itertools
 import json
 import math
 import os
@@ -16,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -188,6 +189,7 @@ STYLES: tuple[Callable[[random.Random], Picture], ...] = (
     *(table, other_labels),
 )
 SMALL_PRINT = ("table", "other_labels")  # styles whose pictures differ in nothing else
+DISTANCE, SWEEP = lookalikes.DISTANCE, (24, 32, 40, 48, 56, 64)
 
 
 # What happens to pictures on their way into training data
@@ -251,21 +253,28 @@ def plain_hash(image: Picture) -> np.ndarray:
     return np.where(waves > np.median(waves), 1, -1)
 
 
+def looks_of(image: Picture) -> tuple[np.ndarray, bytes]:
+    return plain_hash(image), fingerprint_of(image)
+
+
+def signs_of(looks: Sequence[bytes]) -> np.ndarray:
+    """1 and -1 for the bits of both hashes."""
+    bits = [np.unpackbits(np.frombuffer(one[: lookalikes.HASH_BYTES], dtype=np.uint8)) for one in looks]
+    return np.array(bits, dtype=np.float32) * 2 - 1
+
+
 class Compared:
     """How far each of some pictures, stored and read as training data is, is from each of others."""
 
-    def __init__(self, mine: Sequence[Picture], theirs: Sequence[Picture]) -> None:
-        one, other = (np.array([plain_hash(image) for image in images]) for images in (mine, theirs))
-        self.plain = (64 - one @ other.T) // 2
-        self._mine = [fingerprint_of(open_image(stored(image, 95), "a copy", lookalikes.SIDE)) for image in mine]
-        self._theirs = [fingerprint_of(image) for image in theirs]
-        one, other = (
-            np.unpackbits(lookalikes._array(looks)[:, : lookalikes.HASH_BYTES], axis=1).astype(np.float32) * 2 - 1
-            for looks in (self._mine, self._theirs)
-        )
-        half = lookalikes.BITS
-        apart = [(half - one[:, part] @ other[:, part].T) / 2 for part in (slice(half), slice(half, None))]
-        self.first, self.hashes = apart[0], np.maximum(*apart)
+    def __init__(self, mine: Iterable[Picture], theirs: Iterable[Picture]) -> None:
+        one = [looks_of(open_image(stored(image, 95), "a copy", lookalikes.SIDE)) for image in mine]
+        other = [looks_of(image) for image in theirs]
+        self.plain = (64 - np.array([plain for plain, _ in one]) @ np.array([plain for plain, _ in other]).T) // 2
+        self._mine, self._theirs = ([looks for _, looks in looked] for looked in (one, other))
+        mine_bits, their_bits = (signs_of(looks) for looks in (self._mine, self._theirs))
+        halves = (slice(lookalikes.BITS), slice(lookalikes.BITS, None))
+        apart = [(lookalikes.BITS - mine_bits[:, half] @ their_bits[:, half].T) / 2 for half in halves]
+        self.hashes = np.maximum(*apart)
 
     def found(self, distance: int) -> np.ndarray:
         """As the command finds them."""
@@ -279,50 +288,54 @@ class Compared:
 
 
 def images(count: int) -> None:
-    chance = random.Random(0)
-    names = list(CHANGES)
-    right: dict[str, list[np.ndarray]] = {name: [] for name in (*CHANGES, *BEYOND)}
-    sums = np.zeros((len(SWEEP) + 1, 2), dtype=int)  # right and wrong pairs
+    """A benchmark of drawings of every style; as training data a changed copy of each, and as many others."""
     print(
         f"{count} drawings of each style as a benchmark; a changed copy of each, and {count} others, as training data"
     )
-    print("pairs that are found: right (of the copies), wrong (others of the style)\n")
-    print(f"{'':<18} {'64-bit hash <= 10':>19} {'two hashes <= 40':>19} {'and copies (used)':>19}")
+    print("\nfound: of the copies (right), and pairs of different drawings (wrong)")
+    ways = ("64-bit hash, 10 bits", f"two hashes, {DISTANCE} bits", "and the copies, as used")
+    print(f"{'':<18} {' '.join(f'{way:>23}' for way in ways)}")
+    by_change: dict[str, list[bool]] = {name: [] for name in CHANGES | BEYOND}
+    sums = np.zeros((len(SWEEP) + 1, 2), dtype=int)
     for style in STYLES:
-        drawn, others = ([style(chance) for _ in range(count)] for _ in range(2))
-        changed = [CHANGES[names[i % len(names)]](image, chance) for i, image in enumerate(drawn)]
-        compared = Compared([*changed, *others], drawn)
-        used = compared.found(lookalikes.DISTANCE)
-        columns = []
-        for found in (compared.plain <= 10, compared.hashes <= lookalikes.DISTANCE, used):
-            hits = int(np.trace(found[:count]))
-            columns.append(f"{hits / count:>8.1%} {found.sum() - hits:>10,}")
-        print(f"{style.__name__:<18} {' '.join(columns)}", flush=True)
-        for i, name in enumerate(names):
-            right[name].append(np.diag(used)[i :: len(names)])
-        for name, change in BEYOND.items():
-            part = drawn[: count // len(names)]
-            right[name].append(
-                np.diag(Compared([change(image, chance) for image in part], part).found(lookalikes.DISTANCE))
-            )
-        if style.__name__ not in SMALL_PRINT:
-            for row, distance in enumerate(SWEEP):
-                found = compared.found(distance)
-                hits = np.trace(found[:count])
-                sums[row] += hits, found.sum() - hits
-            hits = np.trace(compared.plain[:count] <= 10)
-            sums[-1] += hits, (compared.plain <= 10).sum() - hits
-    print(f"\nof the copies are found, by change, at {lookalikes.DISTANCE} bits")
-    for name, found in right.items():
-        print(f"{name:<34} {np.concatenate(found).mean():>7.1%}")
+        sums += one_style(style, count, by_change)
+    print(f"\nof the copies are found, at {DISTANCE} bits, by how they were changed")
+    for name, found in by_change.items():
+        print(f"{name:<34} {np.mean(found):>7.1%}")
     total = count * (len(STYLES) - len(SMALL_PRINT))
     print(f"\n{'all but ' + ' and '.join(SMALL_PRINT):<34} {'recall':>7} {'precision':>10}")
-    for distance, (hits, wrong) in zip([*SWEEP, None], sums, strict=True):
-        name = f"{distance} bits" if distance is not None else "64-bit hash, 10 bits"
-        print(f"{name:<34} {hits / total:>7.1%} {hits / max(1, hits + wrong):>10.1%}")
+    for distance, (right, wrong) in zip([*SWEEP, None], sums, strict=True):
+        name = f"{distance} bits" if distance is not None else ways[0]
+        print(f"{name:<34} {right / total:>7.1%} {right / max(1, right + wrong):>10.1%}")
 
 
-SWEEP = (24, 32, 40, 48, 56, 64)
+def one_style(style: Callable[[random.Random], Picture], count: int, by_change: dict[str, list[bool]]) -> np.ndarray:
+    """Right and wrong pairs at each distance, and by the 64-bit hash; none of a style of small print."""
+    chance = random.Random(style.__name__)
+    drawn, others = ([style(chance) for _ in range(count)] for _ in range(2))
+    names = [name for name, _ in zip(itertools.cycle(CHANGES), drawn, strict=False)]
+    changed = [CHANGES[name](image, chance) for name, image in zip(names, drawn, strict=True)]
+    compared = Compared([*changed, *others], drawn)
+    plain, used = compared.plain <= 10, compared.found(DISTANCE)
+    columns = []
+    for found in (plain, compared.hashes <= DISTANCE, used):
+        right, wrong = right_and_wrong(found, count)
+        columns.append(f"{right / count:>12.1%} {wrong:>10,}")
+    print(f"{style.__name__:<18} {' '.join(columns)}", flush=True)
+    for name, hit in zip(names, np.diag(used), strict=True):
+        by_change[name].append(hit)
+    part = drawn[: count // len(CHANGES)]
+    for name, change in BEYOND.items():
+        by_change[name] += list(np.diag(Compared([change(image, chance) for image in part], part).found(DISTANCE)))
+    if style.__name__ in SMALL_PRINT:
+        return np.zeros((len(SWEEP) + 1, 2), dtype=int)
+    found = [*(compared.found(distance) for distance in SWEEP), plain]
+    return np.array([right_and_wrong(one, count) for one in found])
+
+
+def right_and_wrong(found: np.ndarray, count: int) -> tuple[int, int]:
+    right = int(np.trace(found[:count]))
+    return right, int(found.sum()) - right
 
 
 def folder(place: Path) -> None:
@@ -331,18 +344,18 @@ def folder(place: Path) -> None:
     pictures = []
     for file in files:
         image = open_image(file, str(file))
-        image.thumbnail((640, 640))
+        image.thumbnail((480, 480))
         pictures.append(image)
     chance = random.Random(0)
     for distance in SWEEP:
         found = Compared(pictures, pictures).found(distance)
         pairs = np.argwhere(np.triu(found, 1))
         print(f"{distance} bits: {len(pairs):,} pairs of the {len(pictures):,} pictures are found to be near")
-        if distance == lookalikes.DISTANCE:
+        if distance == DISTANCE:
             for one, other in pairs:
                 print(f"    {files[one].relative_to(place)}  {files[other].relative_to(place)}")
     for name, change in (CHANGES | BEYOND).items():
-        compared = Compared([change(image, chance) for image in pictures], pictures)
+        compared = Compared((change(image, chance) for image in pictures), pictures)
         shares = "  ".join(f"{distance}: {np.diag(compared.found(distance)).mean():.3f}" for distance in SWEEP)
         print(f"{name:<34} {shares}", flush=True)
 

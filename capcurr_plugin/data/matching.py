@@ -104,6 +104,7 @@ class Benchmarks:
                 refuse(table, question.number, reason, self._bad)
         if not counts["questions"]:
             raise self._bad.nothing_left(table)
+        self.texts.settle(table.stem)
 
     def _pictures(self, table: Path, chunk: Sequence[Question]) -> Iterator[tuple[Question, list[int]]]:
         """Each question with the numbers of its pictures; one with a bad image is refused."""

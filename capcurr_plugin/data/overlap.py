@@ -161,6 +161,9 @@ def _check(args: argparse.Namespace, tables: Sequence[Path]) -> None:
         raise InputError(f"{args.report}: the name must end in {', '.join(REPORT_ENDINGS)}")
     if args.report and args.report == args.out:
         raise InputError(f"{args.report}: is both the report and the output; give one another name")
+    twice = next((path for place, path in enumerate(args.rows) if path in args.rows[:place]), None)
+    if twice:
+        raise InputError(f"{twice}: is given twice")
     for source in [*args.rows, *tables]:
         if args.out:
             check_output(args.out, source, args.on_bad_row)

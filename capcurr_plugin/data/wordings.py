@@ -69,6 +69,7 @@ class Questions:
         self._questions: list[int] = []  # that each text belongs to
         self._digests: list[bytes] = []
         self._holders: defaultdict[str, Counter[int]] = defaultdict(Counter)  # benchmark -> run -> questions
+        self._common: set[int] = set()  # runs
 
     def add(self, benchmark: str, question: int, texts: Iterable[str]) -> None:
         """A question, by any number, and the texts that ask it."""
@@ -83,13 +84,18 @@ class Questions:
             self._digests.append(digest(text))
         self._holders[benchmark].update(held)
 
+    def settle(self, benchmark: str) -> None:
+        """To be called when all questions of a benchmark are added: how often they hold which run need not be kept."""
+        holders = self._holders.pop(benchmark, Counter())
+        self._common |= {run for run, count in holders.items() if count > COMMON}
+
     def close(self) -> None:
         """To be called when all questions are added."""
         import numpy as np
 
-        common = {run for holders in self._holders.values() for run, count in holders.items() if count > COMMON}
-        self._holders.clear()
-        template = np.array(sorted(common), dtype=np.uint64)
+        for benchmark in list(self._holders):
+            self.settle(benchmark)
+        template = np.array(sorted(self._common), dtype=np.uint64)
         own = [one[~np.isin(one, template)] for one in self._runs]
         self._sizes = np.array([len(one) for one in own], dtype=np.int64)
         flat = np.concatenate([*own, np.empty(0, dtype=np.uint64)])

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw, ImageEnhance, ImageFont
+from PIL import Image, ImageDraw, ImageEnhance
 from row_samples import choice, convert, error_line, read_lines, read_rows, row, write_lines
 
 from capcurr_plugin.cli import main
@@ -53,7 +53,7 @@ def chart(seed):
     draw.line([(30, 10), (30, 210), (310, 210)], fill="black", width=2)
     for place in range(40, 300, 45):
         draw.rectangle((place, 210 - chance.uniform(10, 190), place + 30, 210), fill=chance.choice(COLOURS))
-    draw.text((60, 215), chance.choice(["Sales", "Rain", "Visits"]), fill="black", font=ImageFont.load_default(16))
+    draw.text((60, 215), chance.choice(["Sales", "Rain", "Visits"]), fill="black")
     return image
 
 
@@ -824,6 +824,10 @@ WRONG_OPTIONS = {
     "dropped rows would be the input": (["--out", "rows"], "must end in"),
     "out in no folder": (["--out", "none/o.jsonl"], "the folder none does not exist"),
     "report in no folder": (["--report", "none/r.csv"], "the folder none does not exist"),
+    "the same rows twice": (
+        ["--out", "o.jsonl", "--image-root", ".", "--", "rows.jsonl"],
+        "rows.jsonl: is given twice",
+    ),
     "image root is none": (["--image-root", "none"], "no such folder"),
     "distance below 0": (["--image-distance", "-1"], "-1 is not 0 to 127"),
     "distance over half": (["--image-distance", "128"], "128 is not 0 to 127"),
@@ -843,6 +847,12 @@ def test_wrong_options_are_said_in_one_line(tmp_path, capsys, monkeypatch, case)
     assert overlap("rows.jsonl", *([] if case == "no rows" else ["--benchmarks", "T.tsv"]), *arguments) == 2
     assert reason in error_line(capsys)
     assert sorted(path.name for path in tmp_path.iterdir() if path.name != "cache") == ["T.tsv", "rows.jsonl"]
+
+
+def test_a_row_file_is_given_once(tmp_path, capsys):
+    rows = training(tmp_path, row("r"))
+    assert overlap(rows, rows, "--benchmarks", small_suite(tmp_path)) == 2
+    assert f"{rows}: is given twice" in error_line(capsys)
 
 
 def test_dropped_rows_never_take_the_place_of_an_input(tmp_path, capsys):

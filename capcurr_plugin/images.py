@@ -235,6 +235,6 @@ def _pillow() -> ModuleType:
     try:
         from PIL import Image
     except ImportError:
-        raise InputError("reading images needs Pillow, of the extra 'data'; pip install 'pillow>=10.1'") from None
+        raise InputError("reading images needs Pillow, of the extra 'data'; pip install 'pillow>=10'") from None
     warnings.filterwarnings("ignore", module=r"PIL\.")  # what it warns of is either refused here or harmless
     return Image

@@ -17,7 +17,7 @@ from capcurr_plugin.rows import ImageRoot, Row, RowError, parse_row
 ENDINGS = (*jsonl.ENDINGS, ".parquet")
 STARTS = {b"PAR1": ".parquet", b"\x1f\x8b": ".jsonl.gz", b"\x28\xb5\x2f\xfd": ".jsonl.zst"}  # of each format's files
 MAX_KEPT_BYTES = 1 << 20  # of a refused row, in the file of bad rows
-TELL_EVERY = 128  # rows, which may hold images that take their time
+TELL_EVERY = 1024  # rows
 
 Parsed = TypeVar("Parsed")
 OnBadRow = Literal["fail", "skip"]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from capcurr_plugin.data.wordings import check_length
 from capcurr_plugin.errors import InputError
 from capcurr_plugin.evaluation.suites import load_suites
 from capcurr_plugin.evaluation.table_files import Unreadable, canonical, read_rows
@@ -18,6 +19,7 @@ ENDING, LOCAL = ".tsv", "_local"  # of the table that VLMEvalKit makes of one ov
 TEXTS = ("question", "question_for_eval")  # MathVerse's, of which the first may be a mere request to look
 MAX_REFERENCE = 64  # characters of an image that is another row's index, by VLMEvalKit's own rule
 MAX_CELL = 1 << 26  # characters, of the images of one question
+MAX_BYTES = 1 << 37  # of a table; it is read row by row
 
 _LISTED = re.compile(r"'([^']*)'|\"([^\"]*)\"")
 
@@ -91,7 +93,7 @@ def read_questions(
     columns = ("index", *TEXTS, *(("image", "image_path") if with_images else ()))
     size, seen, number = path.stat().st_size, 0, 0
     try:
-        for number, row in enumerate(read_rows(path, columns, None, MAX_CELL), 1):
+        for number, row in enumerate(read_rows(path, columns, MAX_BYTES, MAX_CELL), 1):
             if number == 1:
                 _check_columns(path, row, with_images)
             seen += sum(map(len, row.values()))
@@ -124,6 +126,8 @@ def _question(path: Path, number: int, row: dict[str, str]) -> Question:
     if not index:
         raise RowError("column 'index' is empty")
     texts = [row[name] for name in TEXTS if row.get(name, "").strip()]
+    for text in texts:
+        check_length(text)
     cell = row.get("image", "").strip()
     if 0 < len(cell) <= MAX_REFERENCE:
         return Question(number, index, texts, [], canonical(cell))

@@ -35,16 +35,16 @@ MIN_CONTRAST = 4.0  # levels of grey, in a copy of very little ink
 HASH_BYTES = 2 * BITS // 8
 COPY_BYTES = COPY * COPY * 3
 CONTRAST = 64  # whole numbers to a contrast
-NEAREST = 100  # that a picture matches at most, beside its own file; more have its style, and are no news
+NEAREST = 100  # that a picture matches at most, beside itself; more have its style, and are no news
 BATCH, BLOCK = 512, 4096  # pictures that are compared at once with so many
 
 # The form of what is stored is part of the name: change it with anything above that changes a fingerprint.
-_TABLES = "CREATE TABLE IF NOT EXISTS fingerprints_1 (content BLOB PRIMARY KEY, looks BLOB)"
+_TABLES = "CREATE TABLE IF NOT EXISTS fingerprints_1 (file BLOB PRIMARY KEY, pixels BLOB, looks BLOB)"
 
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    content: bytes  # SHA-256 of the file
+    pixels: bytes  # their digest
     looks: bytes  # both hashes and the copy; of a picture of one colour nothing
 
     @property
@@ -56,11 +56,16 @@ class Fingerprint:
 class Match:
     number: int  # of the picture that is matched, in the order in which they were added
     distance: int  # the larger of the two hashes'
-    exact: bool  # the files are the same, byte by byte
+    exact: bool  # all pixels are the same
 
 
-def fingerprint_of(image: Any) -> bytes:
-    """How a picture looks."""
+def fingerprint_of(image: Any) -> Fingerprint:
+    pixels = hashlib.sha256(b"%d %d " % image.size)
+    pixels.update(image.tobytes())
+    return Fingerprint(pixels.digest(), _looks(image))
+
+
+def _looks(image: Any) -> bytes:
     import numpy as np
     from PIL import Image
 
@@ -87,7 +92,7 @@ def _cosines() -> "np.ndarray":
 
 
 class Fingerprinter:
-    """Takes fingerprints on all cores, each picture's once: they are kept by the content of the files."""
+    """Takes fingerprints on all cores, once for each content of a file: they are kept in the user's cache."""
 
     def __init__(self, path: Path | None = None) -> None:
         self._kept = Database(path or cache_folder() / "fingerprints.sqlite", _TABLES, "fingerprints of images")
@@ -103,48 +108,48 @@ class Fingerprinter:
     def all(self, images: Iterable[tuple[Path | bytes, str]]) -> list[Fingerprint | str]:
         """Of each file or content, which is called by the name beside it; or the reason why there is none."""
         taken = list(self._threads.map(self._one, images))
-        new = [(one.content, one.looks) for one, is_new in taken if is_new and isinstance(one, Fingerprint)]
+        new = [(file, one.pixels, one.looks) for one, file in taken if file and isinstance(one, Fingerprint)]
         if new:
             with self._kept.transaction() as database:
-                database.executemany("INSERT OR IGNORE INTO fingerprints_1 VALUES (?, ?)", new)
+                database.executemany("INSERT OR REPLACE INTO fingerprints_1 VALUES (?, ?, ?)", new)
         return [one for one, _ in taken]
 
-    def _one(self, image: tuple[Path | bytes, str]) -> tuple[Fingerprint | str, bool]:
+    def _one(self, image: tuple[Path | bytes, str]) -> tuple[Fingerprint | str, bytes | None]:
+        """And the digest of the file, where the fingerprint is new."""
         source, name = image
         try:
             content = read_image(source, name)
-            digest = hashlib.sha256(content).digest()
-            known = self._known(digest)
-            if known is not None:
-                return Fingerprint(digest, known), False
-            return Fingerprint(digest, fingerprint_of(open_image(content, name, SIDE))), True
+            file = hashlib.sha256(content).digest()
+            known = self._known(file)
+            if known:
+                return known, None
+            return fingerprint_of(open_image(content, name, SIDE)), file
         except BadImage as error:
-            return str(error), False
+            return str(error), None
 
-    def _known(self, digest: bytes) -> bytes | None:
+    def _known(self, file: bytes) -> Fingerprint | None:
         with self._kept.transaction() as database:
-            row = database.execute("SELECT looks FROM fingerprints_1 WHERE content = ?", (digest,)).fetchone()
-        return row[0] if row and len(row[0]) in (0, HASH_BYTES + COPY_BYTES) else None
+            row = database.execute("SELECT pixels, looks FROM fingerprints_1 WHERE file = ?", (file,)).fetchone()
+        return Fingerprint(*row) if row and len(row[1]) in (0, HASH_BYTES + COPY_BYTES) else None
 
 
 class Lookalikes:
-    """Pictures, to find those that others match. A blank one matches none, not even its own file."""
+    """Pictures, to find those that others match. A blank one matches none, not even itself."""
 
     def __init__(self, distance: int = DISTANCE) -> None:
         self.distance = distance
-        self._numbers: dict[bytes, int] = {}  # by content
+        self._numbers: dict[bytes, int] = {}  # by pixels
         self._looks: list[bytes] = []
-        self._blocks: list[np.ndarray] = []
 
     def add(self, picture: Fingerprint) -> int:
-        """The number of a picture that is not blank; the same file has the same one."""
-        number = self._numbers.setdefault(picture.content, len(self._looks))
+        """The number of a picture that is not blank; one of the same pixels has the same one."""
+        number = self._numbers.setdefault(picture.pixels, len(self._looks))
         if number == len(self._looks):
             self._looks.append(picture.looks)
         return number
 
     def matches(self, pictures: Sequence[Fingerprint]) -> list[list[Match]]:
-        """Of each picture: the same file, and the NEAREST near ones, in the order of the numbers."""
+        """Of each picture: the same one, and the NEAREST near ones, in the order of the numbers."""
         found: list[dict[int, Match]] = [{} for _ in pictures]
         shown = [i for i, picture in enumerate(pictures) if not picture.blank]
         for first in range(0, len(shown), BATCH):
@@ -152,7 +157,7 @@ class Lookalikes:
             for place, number, distance in self._near([pictures[i].looks for i in part]):
                 found[part[place]][number] = Match(number, distance, exact=False)
         for i in shown:
-            number = self._numbers.get(pictures[i].content)
+            number = self._numbers.get(pictures[i].pixels)
             if number is not None:
                 found[i][number] = Match(number, 0, exact=True)
         return [[matches[number] for number in sorted(matches)] for matches in found]

@@ -1,11 +1,11 @@
 """Which questions of benchmarks the rows of a file touch."""
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, TypeVar, get_args
 
 from capcurr_plugin.data import wordings
 from capcurr_plugin.data.benchmark_tables import Question, read_questions, refuse
@@ -20,8 +20,10 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 ALONE = KINDS[:4]  # a match of this kind tells on its own
 
 CHUNK = 256  # rows, or questions, that are held at a time
-CHUNK_BYTES = 64 << 20  # of images of questions, likewise
-REMEMBERED = 1 << 17  # image files whose matches are kept, because rows share images
+CHUNK_BYTES = 64 << 20  # of these, likewise
+REMEMBERED = 1 << 14  # image files whose matches are kept, because rows share images
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,7 @@ class Benchmarks:
         texts: Questions,
         fingerprinter: Fingerprinter,
         bad: BadRows,
-        compare: Collection[str] = ("images", "texts"),
+        compare: Collection[str],
     ) -> None:
         self.pictures, self.texts, self.fingerprinter = pictures, texts, fingerprinter
         self.with_images, self.with_texts = "images" in compare, "texts" in compare
@@ -87,7 +89,7 @@ class Benchmarks:
         own: dict[str, list[int]] = {}  # pictures, by the index of the question
         waiting: list[Question] = []
         with progress_bar() as tell:
-            for chunk in _chunks(read_questions(table, self._bad, tell, self.with_images)):
+            for chunk in _chunks(read_questions(table, self._bad, tell, self.with_images), _size_of_question):
                 for question, pictures in self._pictures(table, chunk):
                     if question.same_images_as is not None:
                         waiting.append(question)
@@ -132,10 +134,8 @@ class Benchmarks:
         """To be called when all tables are read."""
         self.texts.close()
 
-    def touches(
-        self, row: Row, images: Sequence[tuple[str, Sequence[Match]]], asking: Sequence[Wording]
-    ) -> list[Touch]:
-        """What a row shares with questions, given what its images and its text match; in the order of the tables."""
+    def touches(self, row: Row, images: Iterable[tuple[str, Sequence[Match]]]) -> list[Touch]:
+        """What a row shares with questions, given what its images match; in the order of the tables."""
         by_image: dict[int, tuple[Match, str]] = {}
         for name, matches in images:
             for match in matches:
@@ -143,7 +143,7 @@ class Benchmarks:
                     best = by_image.get(question)
                     if best is None or (not match.exact, match.distance) < (not best[0].exact, best[0].distance):
                         by_image[question] = match, name
-        by_text = {wording.question: wording for wording in asking}
+        by_text = {wording.question: wording for wording in self.texts.asked_by(row.problem)}
         text = wordings.digest(wordings.normal(row.problem)) if by_image and self.with_texts else None
         touches = []
         for question in {**by_image, **by_text}:
@@ -155,16 +155,21 @@ class Benchmarks:
         return self.asked[question].benchmark, self.asked[question].number
 
 
-def _chunks(questions: Iterator[Question]) -> Iterator[list[Question]]:
+def _chunks(items: Iterable[Item], size_of: Callable[[Item], int]) -> Iterator[list[Item]]:
     """As many as may be held at a time."""
     chunk, size = [], 0
-    for question in questions:
-        chunk.append(question)
-        size += sum(len(source) for source, _ in question.images if isinstance(source, bytes))
+    for item in items:
+        chunk.append(item)
+        size += size_of(item)
         if len(chunk) == CHUNK or size > CHUNK_BYTES:
             yield chunk
             chunk, size = [], 0
     yield chunk
+
+
+def _size_of_question(question: Question) -> int:
+    images = sum(len(source) for source, _ in question.images if isinstance(source, bytes))
+    return images + sum(map(len, question.texts))
 
 
 def _touch(question: int, match: Match | None, image: str | None, wording: Wording | None, same_text: bool) -> Touch:
@@ -189,56 +194,45 @@ class Matcher:
         self.reader, self.known, self.root = reader, known, root
         self._matches: dict[Path, list[Match] | str] = {}  # or why an image has none
 
-    def judged(self, homes: dict[str, Path] | None) -> Iterator[Judged]:
-        rows = ((self.reader.number, row) for row in self.reader)
+    def judged(self) -> Iterator[Judged]:
         found = False
-        while chunk := list(islice(rows, CHUNK)):
-            for judged in self._chunk([(n, row) for n, row in chunk if self._is_new(n, row, homes)]):
-                found = True
-                yield judged
+        for chunk in _chunks(self._placed(), lambda one: len(repr(one))):
+            self._match({place: name for _, _, places in chunk for name, place in places.items()})
+            for number, row, places in chunk:
+                try:
+                    touches = self.known.touches(row, self._images(places))
+                except RowError as error:
+                    self.reader.refuse(str(error), row.record(), number)
+                else:
+                    found = True
+                    yield Judged(self.reader.path, number, row, touches)
         if not found:
             raise self.reader.bad.nothing_left(self.reader.path)
 
-    def _is_new(self, number: int, row: Row, homes: dict[str, Path] | None) -> bool:
-        if homes is not None and homes.setdefault(row.index, self.reader.path) != self.reader.path:
-            reason = f"index {row.index!r} is in {homes[row.index]}, too, but one file is written of all rows"
-            self.reader.refuse(reason, row.record(), number)
-            return False
-        return True
-
-    def _chunk(self, chunk: Sequence[tuple[int, Row]]) -> Iterator[Judged]:
-        places = [self._places(number, row) for number, row in chunk]
-        self._match({place: name for found in places if found for place, name in found.items()})
-        asking = self.known.texts.asked_by([row.problem for _, row in chunk])
-        for (number, row), found, asked in zip(chunk, places, asking, strict=True):
-            if found is None:
-                continue
-            images = [(name, self._matches[place]) for place, name in found.items()]
-            broken = next((matches for _, matches in images if isinstance(matches, str)), None)
-            if broken:
-                self.reader.refuse(broken, row.record(), number)
-                continue
-            good = [(name, matches) for name, matches in images if not isinstance(matches, str)]
-            yield Judged(self.reader.path, number, row, self.known.touches(row, good, asked))
-
-    def _places(self, number: int, row: Row) -> dict[Path, str] | None:
-        """The files of a row's images, with their names; None where the row had to be refused."""
-        if not self.known.with_images:
-            return {}
-        try:
-            return {self.root.find(name): name for name in row.images}
-        except RowError as error:
-            self.reader.refuse(str(error), row.record(), number)
-            return None
+    def _placed(self) -> Iterator[tuple[int, Row, dict[str, Path]]]:
+        """Each row with its number and the files of its images."""
+        for row in self.reader:
+            try:
+                wordings.check_length(row.problem)
+                places = {name: self.root.find(name) for name in row.images} if self.known.with_images else {}
+            except RowError as error:
+                self.reader.refuse(str(error), row.record())
+            else:
+                yield self.reader.number, row, places
 
     def _match(self, places: dict[Path, str]) -> None:
         """Find what images match, unless it is known."""
         if len(self._matches) > REMEMBERED:
             self._matches.clear()
         new = [(place, name) for place, name in places.items() if place not in self._matches]
-        if not new:
-            return
         taken = self.known.fingerprinter.all(new)
         matches = iter(self.known.pictures.matches([one for one in taken if not isinstance(one, str)]))
         for (place, _), one in zip(new, taken, strict=True):
             self._matches[place] = one if isinstance(one, str) else next(matches)
+
+    def _images(self, places: dict[str, Path]) -> Iterator[tuple[str, list[Match]]]:
+        for name, place in places.items():
+            matches = self._matches[place]
+            if isinstance(matches, str):
+                raise RowError(matches)
+            yield name, matches

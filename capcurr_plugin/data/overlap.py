@@ -1,18 +1,15 @@
 """`capcurr data overlap`: training rows that leak benchmarks, by their images or by their texts."""
 
 import argparse
-import codecs
 import contextlib
-import csv
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from capcurr_plugin import jsonl
-from capcurr_plugin.arguments import positive
 from capcurr_plugin.atomic import replacing
 from capcurr_plugin.data import lookalikes, wordings
 from capcurr_plugin.data.benchmark_tables import find_tables
@@ -35,26 +32,13 @@ from capcurr_plugin.row_files import (
 )
 from capcurr_plugin.rows import ImageRoot
 
-REPORT_ENDINGS = (*jsonl.ENDINGS, ".csv")
-REPORT_COLUMNS = (
-    "file",
-    "line",
-    "index",
-    "benchmark",
-    "benchmark_index",
-    "kinds",
-    "image",
-    "image_distance",
-    "text_similarity",
-)
-
 REPEATED = 100  # rows that match one benchmark's question; it is worth a remark, for it may be a template
 SHOWN = 5  # remarks of that sort
 
 DESCRIPTION = """\
 Find training rows that hold questions or images of benchmarks, and write the rows without them. A benchmark is a table
 of VLMEvalKit. A row touches a benchmark by
-  exact-image     the same image file
+  exact-image     an image with the same pixels
   near-image      the same picture, stored anew, resized, made brighter or cropped a little
   exact-text      the same question
   near-text       most of the question's words, in their order
@@ -88,8 +72,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--compare", choices=["images", "texts"], nargs="+", default=["images", "texts"], help="default: both"
     )
     out = parser.add_argument_group("what is written")
-    out.add_argument("--report", metavar="FILE", type=Path, help=f"every match: {', '.join(REPORT_ENDINGS)}")
-    out.add_argument("--out", metavar="FILE", type=Path, help="the rows that stay; others go to FILE.dropped.jsonl")
+    out.add_argument("--report", metavar="FILE", type=Path, help=f"every match: {', '.join(jsonl.ENDINGS)}")
+    out.add_argument(
+        "--out", metavar="FILE", type=Path, help="the rows that stay, of one ROWS; others go to FILE.dropped.jsonl"
+    )
     out.add_argument("--drop", choices=KINDS, nargs="+", help=f"which matches drop a row (default: {', '.join(ALONE)})")
     out.add_argument("--json", action="store_true", help="print the summary as JSON")
     near = parser.add_argument_group("what is near")
@@ -105,17 +91,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         type=_share,
         default=wordings.SIMILARITY,
-        help="share of a question's runs of words that a near text holds (default: %(default)s)",
-    )
-    near.add_argument(
-        "--ngram", metavar="N", type=positive, default=wordings.NGRAM, help="words in a run (default: %(default)s)"
-    )
-    near.add_argument(
-        "--min-runs",
-        metavar="N",
-        type=positive,
-        default=wordings.MIN_RUNS,
-        help="runs of its own that a question needs for its text alone to tell (default: %(default)s)",
+        help=f"share of a question's runs of {wordings.NGRAM} words that a near text holds (default: %(default)s)",
     )
     BadRows.add_argument(parser, "OUT")
 
@@ -138,13 +114,26 @@ def run(args: argparse.Namespace) -> int:
     tables = find_tables(args.benchmarks, args.suite)
     _check(args, tables)
     summary = Summary(frozenset(args.drop or ALONE))
-    with BadRows(args.on_bad_row, args.out or args.report or args.rows[0]) as bad, Fingerprinter() as fingerprinter:
-        texts = Questions(args.ngram, args.text_similarity, args.min_runs)
-        known = Benchmarks(Lookalikes(args.image_distance), texts, fingerprinter, bad, args.compare)
+    with contextlib.ExitStack() as opened:
+        bad = opened.enter_context(BadRows(args.on_bad_row, args.out or args.report or args.rows[0]))
+        # What is wrong with these is said before tables are read, which takes its time.
+        sources = [(RowReader(path, bad), ImageRoot(args.image_root or path.parent)) for path in args.rows]
+        report = _lines(args.report, opened) if args.report else None
+        drop = _lines(_dropped(args.out), opened) if args.out else None
+        known = Benchmarks(
+            Lookalikes(args.image_distance),
+            Questions(args.text_similarity),
+            opened.enter_context(Fingerprinter()),
+            bad,
+            args.compare,
+        )
         for table in tables:
             known.read(table)
         known.close()
-        nothing_left = _write(args, _judged(args, known, bad), known, summary)
+        rows = summary.counted(_judged(sources, known), known)
+        if report:
+            rows = _reported(rows, known, report)
+        nothing_left = _write(args.out, rows, known, summary, drop) if drop else _use_up(rows)
     found = summary.report(args, known) | bad.summary()
     print(json.dumps(found) if args.json else "\n".join(_table(found)))
     if nothing_left:
@@ -157,13 +146,12 @@ def _check(args: argparse.Namespace, tables: Sequence[Path]) -> None:
         require_pillow()
     if args.drop and not args.out:
         raise InputError("--drop says which rows --out leaves out; give --out, too")
-    if args.report and not args.report.name.lower().endswith(REPORT_ENDINGS):
-        raise InputError(f"{args.report}: the name must end in {', '.join(REPORT_ENDINGS)}")
-    if args.report and args.report == args.out:
-        raise InputError(f"{args.report}: is both the report and the output; give one another name")
-    twice = next((path for place, path in enumerate(args.rows) if path in args.rows[:place]), None)
-    if twice:
-        raise InputError(f"{twice}: is given twice")
+    if args.out and len(args.rows) > 1:
+        raise InputError("--out takes the rows of one file; run it once for each, or leave --out out")
+    if args.report and not args.report.name.lower().endswith(jsonl.ENDINGS):
+        raise InputError(f"{args.report}: the name must end in {', '.join(jsonl.ENDINGS)}")
+    if args.report and args.out and args.report.resolve() in (args.out.resolve(), _dropped(args.out).resolve()):
+        raise InputError(f"{args.report}: is both the report and an output; give one another name")
     for source in [*args.rows, *tables]:
         if args.out:
             check_output(args.out, source, args.on_bad_row)
@@ -176,46 +164,46 @@ def _dropped(output: Path) -> Path:
     return output.with_name(f"{output.name}.dropped.jsonl")
 
 
-def _judged(args: argparse.Namespace, known: Benchmarks, bad: BadRows) -> Iterator[Judged]:
+def _judged(sources: Sequence[tuple[RowReader, ImageRoot]], known: Benchmarks) -> Iterator[Judged]:
     """Every good row of every file."""
-    homes: dict[str, Path] = {}  # of each index, where all rows go into one file
-    for path in args.rows:
-        with progress_bar() as tell:
-            matcher = Matcher(RowReader(path, bad, tell), known, ImageRoot(args.image_root or path.parent))
-            yield from matcher.judged(homes if args.out and len(args.rows) > 1 else None)
+    for reader, root in sources:
+        with progress_bar() as reader.tell:
+            yield from Matcher(reader, known, root).judged()
+
+
+def _use_up(rows: Iterator[Judged]) -> None:
+    for _ in rows:
+        pass
 
 
 # What is written
+
+Write = Callable[[dict[str, Any]], object]
 
 
 class NoneStays(NothingLeft):
     """Every row touches a benchmark."""
 
 
-def _write(args: argparse.Namespace, rows: Iterator[Judged], known: Benchmarks, summary: "Summary") -> NoneStays | None:
-    """The report, the rows that stay, and those that do not; says when none stays."""
-    rows = summary.counted(rows, known)
-    with contextlib.ExitStack() as outputs:
-        if args.report:
-            rows = _reported(args.report, rows, known, outputs)
-        if not args.out:
-            for _ in rows:
-                pass
-            return None
-        dropped = Dropped(_dropped(args.out), known, outputs)
-        try:
-            write_rows(args.out, _staying(rows, summary, dropped))
-        except NoneStays as error:  # which rows they are is worth having all the same
-            return error
-        if not summary.dropped:
-            dropped.path.unlink(missing_ok=True)  # that an earlier run left
+def _write(path: Path, rows: Iterator[Judged], known: Benchmarks, summary: "Summary", drop: Write) -> NoneStays | None:
+    """The rows that stay, and those that do not; says when none stays: which ones they are is worth having."""
+    try:
+        write_rows(path, _staying(rows, known, summary, drop))
+    except NoneStays as error:
+        return error
     return None
 
 
-def _staying(rows: Iterator[Judged], summary: "Summary", dropped: "Dropped") -> Iterator[dict[str, Any]]:
+def _lines(path: Path, opened: contextlib.ExitStack) -> Write:
+    """Writes objects to a file of JSON Lines, which is there when what is opened is closed."""
+    out = opened.enter_context(jsonl.compressing(opened.enter_context(replacing(path)), format_of(path)))
+    return lambda record: out.write(jsonl.dumps(record).encode("utf-8", "backslashreplace") + b"\n")
+
+
+def _staying(rows: Iterator[Judged], known: Benchmarks, summary: "Summary", drop: Write) -> Iterator[dict[str, Any]]:
     for judged in rows:
         if judged.kinds & summary.drop:
-            dropped.add(judged)
+            drop(judged.row.record() | {"overlap": [_record(touch, known) for touch in judged.touches]})
             summary.dropped += 1
         else:
             yield judged.row.record()
@@ -223,41 +211,13 @@ def _staying(rows: Iterator[Judged], summary: "Summary", dropped: "Dropped") -> 
         raise NoneStays("every row touches a benchmark, so that nothing is left to write")
 
 
-class Dropped:
-    """The rows that do not stay, each with what it touches."""
-
-    def __init__(self, path: Path, known: Benchmarks, outputs: contextlib.ExitStack) -> None:
-        self.path = path
-        self._known, self._outputs = known, outputs
-        self._file: IO[bytes] | None = None
-
-    def add(self, judged: Judged) -> None:
-        if self._file is None:
-            self._file = self._outputs.enter_context(replacing(self.path))
-        record = judged.row.record() | {"overlap": [_record(touch, self._known) for touch in judged.touches]}
-        self._file.write(jsonl.dumps(record).encode() + b"\n")
-
-
-def _reported(path: Path, rows: Iterator[Judged], known: Benchmarks, outputs: contextlib.ExitStack) -> Iterator[Judged]:
-    """The same rows; what they touch is written to a file."""
-    file = outputs.enter_context(replacing(path))
-    write = _csv_writer(file) if path.suffix.lower() == ".csv" else _jsonl_writer(path, file, outputs)
+def _reported(rows: Iterator[Judged], known: Benchmarks, write: Callable[[dict[str, Any]], object]) -> Iterator[Judged]:
+    """The same rows; what they touch is written."""
     for judged in rows:
         place = {"file": str(judged.file), "line": judged.number, "index": judged.row.index}
         for touch in judged.touches:
             write(place | _record(touch, known))
         yield judged
-
-
-def _csv_writer(file: IO[bytes]) -> Callable[[dict[str, Any]], object]:
-    table: csv.DictWriter[str] = csv.DictWriter(codecs.getwriter("utf-8")(file, "backslashreplace"), REPORT_COLUMNS)
-    table.writeheader()
-    return lambda record: table.writerow(record | {"kinds": " ".join(record["kinds"])})
-
-
-def _jsonl_writer(path: Path, file: IO[bytes], outputs: contextlib.ExitStack) -> Callable[[dict[str, Any]], object]:
-    out = outputs.enter_context(jsonl.compressing(file, format_of(path)))
-    return lambda record: out.write(jsonl.dumps(record).encode("utf-8", "backslashreplace") + b"\n")
 
 
 def _record(touch: Touch, known: Benchmarks) -> dict[str, Any]:
@@ -313,7 +273,7 @@ class Summary:
         }
         if args.out:
             staying = {"output": str(args.out), "kept": self.rows - self.dropped, "dropped": self.dropped}
-            report |= staying | {"dropped_file": str(_dropped(args.out)) if self.dropped else None}
+            report |= staying | {"dropped_file": str(_dropped(args.out))}
         return report
 
 
@@ -338,7 +298,7 @@ def _table(report: dict[str, Any]) -> Iterator[str]:
         yield f"... and {len(report['repeated']) - SHOWN:,} more such questions; --json lists them"
     if "output" in report:
         yield f"{report['kept']:,} rows -> {report['output']}"
-        if report["dropped"]:
+        if report["dropped"]:  # else the file is empty
             yield f"{report['dropped']:,} rows dropped -> {report['dropped_file']}"
     if report["report"]:
         yield f"matches -> {report['report']}"

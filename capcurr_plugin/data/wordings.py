@@ -7,11 +7,13 @@ MinHash with LSH would miss some: the questions of benchmarks are few, and runs 
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
 from typing import TYPE_CHECKING
+
+from capcurr_plugin.rows import RowError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,13 +21,14 @@ if TYPE_CHECKING:
 NGRAM = 3  # words in a run
 SIMILARITY = 0.7  # share of a question's own runs that a near text holds
 MIN_RUNS = 10  # of its own that a question needs for its text alone to tell
+MAX_TEXT = 1 << 20  # characters
 COMMON = 20  # questions of a benchmark; a run that more of them hold is its template's
 
 _MARK = re.compile(r"<image[ _]?\d*>")
 _OPTION = re.compile(r"^[ \t]*[(\[]?([a-h])[)\].:][ \t]*\S.*$", re.MULTILINE)
 _HEADING = re.compile(r"^[ \t]*(?:choices|options)[ \t]*:?[ \t]*$", re.MULTILINE)
-# A run of letters and digits is a word; where words have no spaces between them, a character is.
-_WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\W_\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+")
+# Letters and digits in a row are a word, up to a bound; where words have no spaces between them, a character is.
+_WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\W_\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,11 @@ class Wording:
     question: int
     similarity: float  # share of the question's own runs that the text holds
     exact: bool  # nothing but case, space, marks of images and lines of options differs
+
+
+def check_length(text: str) -> None:
+    if len(text) > MAX_TEXT:
+        raise RowError(f"a text has over {MAX_TEXT:,} characters")
 
 
 def normal(text: str) -> str:
@@ -49,10 +57,10 @@ def digest(normal_text: str) -> bytes:
     return blake2b(normal_text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
-def runs(normal_text: str, length: int) -> set[int]:
-    """The runs of so many words, as numbers of 64 bits; a shorter text has none."""
+def runs(normal_text: str) -> set[int]:
+    """The runs of NGRAM words, as numbers of 64 bits; a shorter text has none."""
     words = _WORD.findall(normal_text)
-    return {_number(" ".join(words[i : i + length])) for i in range(len(words) - length + 1)}
+    return {_number(" ".join(words[i : i + NGRAM])) for i in range(len(words) - NGRAM + 1)}
 
 
 @lru_cache(1 << 16)
@@ -63,8 +71,8 @@ def _number(run: str) -> int:
 class Questions:
     """The benchmarks' questions, to find those that texts ask."""
 
-    def __init__(self, ngram: int = NGRAM, similarity: float = SIMILARITY, min_runs: int = MIN_RUNS) -> None:
-        self.ngram, self.similarity, self.min_runs = ngram, similarity, min_runs
+    def __init__(self, similarity: float = SIMILARITY) -> None:
+        self.similarity = similarity
         self._runs: list[np.ndarray] = []  # of each text
         self._questions: list[int] = []  # that each text belongs to
         self._digests: list[bytes] = []
@@ -77,7 +85,7 @@ class Questions:
 
         held: set[int] = set()
         for text in dict.fromkeys(map(normal, texts)):
-            found = runs(text, self.ngram)
+            found = runs(text)
             held |= found
             self._runs.append(np.array(sorted(found), dtype=np.uint64))
             self._questions.append(question)
@@ -105,43 +113,34 @@ class Questions:
         self._runs.clear()
         self._same: defaultdict[bytes, list[int]] = defaultdict(list)
         for number, one in enumerate(self._digests):
-            if self._sizes[number] >= self.min_runs:
+            if self._sizes[number] >= MIN_RUNS:
                 self._same[one].append(number)
 
     @property
     def templates(self) -> int:
         """How many questions have too little of their own for their text alone to tell."""
-        telling = {q for q, size in zip(self._questions, self._sizes, strict=True) if size >= self.min_runs}
+        telling = {q for q, size in zip(self._questions, self._sizes, strict=True) if size >= MIN_RUNS}
         return len(set(self._questions) - telling)
 
-    def asked_by(self, texts: Sequence[str]) -> list[list[Wording]]:
-        """Of each text, the questions that it asks, in their order."""
-        normals = list(map(normal, texts))
-        found = [self._near(normals), [self._exact(text) for text in normals]]
-        return [_best([*near, *exact]) for near, exact in zip(*found, strict=True)]
+    def asked_by(self, text: str) -> list[Wording]:
+        """The questions that a text asks, in their order."""
+        text = normal(text)
+        exact = [Wording(self._questions[number], 1.0, exact=True) for number in self._same.get(digest(text), ())]
+        return _best([*self._near(text), *exact])
 
-    def _exact(self, text: str) -> list[Wording]:
-        return [Wording(self._questions[number], 1.0, exact=True) for number in self._same.get(digest(text), ())]
-
-    def _near(self, normals: Sequence[str]) -> list[list[Wording]]:
+    def _near(self, normal_text: str) -> list[Wording]:
         import numpy as np
 
-        held = [np.fromiter(runs(text, self.ngram), dtype=np.uint64) for text in normals]
-        places = np.repeat(np.arange(len(held)), [len(one) for one in held])
-        flat = np.concatenate([*held, np.empty(0, dtype=np.uint64)])
-        first, last = (np.searchsorted(self._index, flat, side) for side in ("left", "right"))
-        counts = last - first
-        # Each run of a text stands beside each question's text that holds it.
-        offsets = np.arange(counts.sum()) - np.repeat(counts.cumsum() - counts, counts)
-        holders = self._texts[np.repeat(first, counts) + offsets]
-        pairs, shared = np.unique(np.repeat(places, counts) * len(self._sizes) + holders, return_counts=True)
-        places, numbers = pairs // len(self._sizes), pairs % len(self._sizes)
+        held = np.fromiter(runs(normal_text), dtype=np.uint64)
+        first, last = (np.searchsorted(self._index, held, side) for side in ("left", "right"))
+        holders = [self._texts[first[place] : last[place]] for place in np.flatnonzero(last > first)]
+        if not holders:
+            return []
+        numbers, shared = np.unique(np.concatenate(holders), return_counts=True)
         shares = shared / self._sizes[numbers]
-        near = (shares >= self.similarity) & (self._sizes[numbers] >= self.min_runs)
-        found: list[list[Wording]] = [[] for _ in normals]
-        for place, number, share in zip(places[near], numbers[near], shares[near], strict=True):
-            found[place].append(Wording(self._questions[number], float(share), exact=False))
-        return found
+        near = (shares >= self.similarity) & (self._sizes[numbers] >= MIN_RUNS)
+        found = zip(numbers[near].tolist(), shares[near].tolist(), strict=True)
+        return [Wording(self._questions[number], share, exact=False) for number, share in found]
 
 
 def _best(wordings: Iterable[Wording]) -> list[Wording]:

@@ -39,18 +39,19 @@ class Unreadable(Exception):
 
 
 def read_rows(
-    path: Path, columns: Iterable[str], max_bytes: int | None = MAX_BYTES, max_cell: int = MAX_CELL
+    path: Path, columns: Iterable[str], max_bytes: int | None = None, max_cell: int | None = None
 ) -> Iterator[Row]:
     """The rows, with those of the columns that the table has. A column is found in any case of its letters, but for the
-    options of a question, whose names are one letter."""
+    options of a question, whose names are one letter. The bounds are those above, unless they are given."""
     wanted = list(columns)
+    max_bytes = max_bytes or MAX_BYTES
     try:
         size = path.stat().st_size
-        if max_bytes is not None and size > max_bytes:
+        if size > max_bytes:
             raise Unreadable(f"has over {max_bytes >> 20:,} MiB")
         if not size:
             raise Unreadable("is empty")
-        with _long_cells(max_cell):
+        with _long_cells(max_cell or MAX_CELL):
             yield from _selected(_READERS[path.suffix.lower()](path), wanted)
     except OSError as error:
         raise Unreadable(f"cannot be read ({error.strerror or error})") from None

@@ -1,9 +1,11 @@
-"""What `capcurr data overlap` finds, what it mistakes, and how fast it is, on drawings and texts that are made up here.
+"""What `capcurr data overlap` finds, what it mistakes, and how fast it is, beside ImageHash and datasketch, which are
+usual for this. All drawings and texts are made up here, and so are the leaks among them.
 
 usage: .envs/core/bin/python benchmarks/overlap.py images [COUNT]    drawings of each style (120)
-       .envs/core/bin/python benchmarks/overlap.py folder DIR        pictures of your own, each taken as another one
        .envs/core/bin/python benchmarks/overlap.py texts
-       .envs/core/bin/python benchmarks/overlap.py speed [ROWS]      training rows (500,000) beside 40,000 questions
+       .envs/core/bin/python benchmarks/overlap.py speed [ROWS]      training rows (100,000) beside 40,000 questions
+
+with the peers on the path: pip install --target peers imagehash datasketch, and PYTHONPATH=peers
 """
 
 import io
@@ -18,10 +20,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import datasketch
+import imagehash
 import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance, ImageFont
 
@@ -245,16 +248,8 @@ BEYOND: dict[str, Callable[[Picture, random.Random], Picture]] = {
 # Images
 
 
-def plain_hash(image: Picture) -> np.ndarray:
-    """The 64 bits that are usual: of a cosine transform of 32 x 32 pixels, 8 x 8 waves about their median."""
-    shape = np.asarray(image.convert("L").resize((32, 32), Image.Resampling.LANCZOS), dtype=float)
-    cosines = np.cos(np.pi * (2 * np.arange(32)[None] + 1) * np.arange(8)[:, None] / 64)
-    waves = (cosines @ shape @ cosines.T).ravel()
-    return np.where(waves > np.median(waves), 1, -1)
-
-
 def looks_of(image: Picture) -> tuple[np.ndarray, bytes]:
-    return plain_hash(image), fingerprint_of(image)
+    return np.where(imagehash.phash(image).hash.ravel(), 1, -1), fingerprint_of(image).looks
 
 
 def signs_of(looks: Sequence[bytes]) -> np.ndarray:
@@ -293,8 +288,8 @@ def images(count: int) -> None:
         f"{count} drawings of each style as a benchmark; a changed copy of each, and {count} others, as training data"
     )
     print("\nfound: of the copies (right), and pairs of different drawings (wrong)")
-    ways = ("64-bit hash, 10 bits", f"two hashes, {DISTANCE} bits", "and the copies, as used")
-    print(f"{'':<18} {' '.join(f'{way:>23}' for way in ways)}")
+    ways = ("ImageHash phash, 10 bits", f"two hashes, {DISTANCE} bits", "and the copies, as used")
+    print(f"{'':<18} {' '.join(f'{way:>24}' for way in ways)}")
     by_change: dict[str, list[bool]] = {name: [] for name in CHANGES | BEYOND}
     sums = np.zeros((len(SWEEP) + 1, 2), dtype=int)
     for style in STYLES:
@@ -336,28 +331,6 @@ def one_style(style: Callable[[random.Random], Picture], count: int, by_change: 
 def right_and_wrong(found: np.ndarray, count: int) -> tuple[int, int]:
     right = int(np.trace(found[:count]))
     return right, int(found.sum()) - right
-
-
-def folder(place: Path) -> None:
-    """Pictures that are really there: what is found of their changed copies, and which two are found to be one."""
-    files = sorted(path for path in place.rglob("*") if path.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp"))
-    pictures = []
-    for file in files:
-        image = open_image(file, str(file))
-        image.thumbnail((480, 480))
-        pictures.append(image)
-    chance = random.Random(0)
-    for distance in SWEEP:
-        found = Compared(pictures, pictures).found(distance)
-        pairs = np.argwhere(np.triu(found, 1))
-        print(f"{distance} bits: {len(pairs):,} pairs of the {len(pictures):,} pictures are found to be near")
-        if distance == DISTANCE:
-            for one, other in pairs:
-                print(f"    {files[one].relative_to(place)}  {files[other].relative_to(place)}")
-    for name, change in (CHANGES | BEYOND).items():
-        compared = Compared((change(image, chance) for image in pictures), pictures)
-        shares = "  ".join(f"{distance}: {np.diag(compared.found(distance)).mean():.3f}" for distance in SWEEP)
-        print(f"{name:<34} {shares}", flush=True)
 
 
 # Texts
@@ -437,36 +410,41 @@ def texts() -> None:
     shorts = [filled(template, chance) for template in SHORT for _ in range(60)]
     others = [filled(template, chance) for template in PROBLEMS for _ in range(500)]
     other_shorts = [filled(template, chance) for template in SHORT for _ in range(500)]
+    sets = {name: [edit(text, chance) for text in asked] for name, edit in EDITS.items()}
+    sets |= {"others of the long templates": others, "others of the short templates": other_shorts}
     print(f"{len(asked)} long and {len(shorts)} short questions as a benchmark; half of them with a hint before")
-    for ngram in (3, 5, 8):
-        print(f"\n{ngram} words in a run; of texts, the share that is found at a similarity of")
-        print(f"{'':<34} {'0.5':>6} {'0.6':>6} {'0.7':>6} {'0.8':>6} {'0.9':>6}   Jaccard 0.5    0.7")
-        sets = {name: [edit(text, chance) for text in asked] for name, edit in EDITS.items()}
-        sets |= {"others of the long templates": others, "others of the short templates": other_shorts}
-        for name, edited in sets.items():
-            shares = [found_share(asked + shorts, edited, ngram, level) for level in (0.5, 0.6, 0.7, 0.8, 0.9)]
-            jaccard = [jaccard_share(asked + shorts, edited, ngram, level) for level in (0.5, 0.7)]
-            print(
-                f"{name:<34} {' '.join(f'{share:>6.1%}' for share in shares)}   {jaccard[0]:>10.1%} {jaccard[1]:>6.1%}"
-            )
+    print("of texts, the share that is found at a similarity of (0.7 is used), and by datasketch's MinHash with LSH")
+    print(f"{'':<34} {'0.5':>6} {'0.6':>6} {'0.7':>6} {'0.8':>6} {'0.9':>6}   MinHash 0.5    0.7")
+    known = [HINT + text if number % 2 else text for number, text in enumerate(asked + shorts)]
+    indices = [index_of(known, similarity) for similarity in (0.5, 0.6, 0.7, 0.8, 0.9)]
+    peers = [lsh_of(known, similarity) for similarity in (0.5, 0.7)]
+    for name, edited in sets.items():
+        shares = [np.mean([bool(index.asked_by(text)) for text in edited]) for index in indices]
+        theirs = [np.mean([bool(peer.query(minhash(text))) for text in edited]) for peer in peers]
+        print(f"{name:<34} {' '.join(f'{share:>6.1%}' for share in shares)}   {theirs[0]:>11.1%} {theirs[1]:>6.1%}")
 
 
-def found_share(asked: Sequence[str], edited: Sequence[str], ngram: int, similarity: float) -> float:
-    known = wordings.Questions(ngram, similarity)
+def index_of(asked: Sequence[str], similarity: float = wordings.SIMILARITY) -> wordings.Questions:
+    known = wordings.Questions(similarity)
     for number, text in enumerate(asked):
-        known.add("benchmark", number, [HINT + text if number % 2 else text])
+        known.add("benchmark", number, [text])
     known.close()
-    return sum(map(bool, known.asked_by(edited))) / len(edited)
+    return known
 
 
-def jaccard_share(asked: Sequence[str], edited: Sequence[str], ngram: int, similarity: float) -> float:
-    """Of all runs of both texts, as they are, the share that they have in common."""
-    theirs = [wordings.runs(wordings.normal(HINT + text if n % 2 else text), ngram) for n, text in enumerate(asked)]
-    found = 0
-    for text in edited:
-        mine = wordings.runs(wordings.normal(text), ngram)
-        found += any(len(mine & one) >= similarity * len(mine | one) > 0 for one in theirs)
-    return found / len(edited)
+def minhash(text: str) -> datasketch.MinHash:
+    """Of the same runs of words, of the same text."""
+    words = wordings.normal(text).split()
+    made = datasketch.MinHash(num_perm=128)
+    made.update_batch([" ".join(words[i : i + wordings.NGRAM]).encode() for i in range(len(words))])
+    return made
+
+
+def lsh_of(asked: Sequence[str], similarity: float) -> datasketch.MinHashLSH:
+    index = datasketch.MinHashLSH(threshold=similarity, num_perm=128)
+    for number, text in enumerate(asked):
+        index.insert(number, minhash(text))
+    return index
 
 
 # Speed
@@ -486,25 +464,33 @@ def speed(rows: int) -> None:
 
 def speed_of_texts(rows: int, place: Path) -> None:
     chance = random.Random(0)
+    asked = [filled(chance.choice(PROBLEMS + SHORT), chance) for _ in range(QUESTIONS)]
     for number in range(18):
         with (place / f"benchmark{number}.tsv").open("w") as file:
             file.write("index\tquestion\n")
-            for index in range(QUESTIONS // 18):
-                file.write(f"{index}\t{filled(chance.choice(PROBLEMS + SHORT), chance)}\n")
+            file.writelines(f"{index}\t{text}\n" for index, text in enumerate(asked[number::18]))
+    texts = [filled(chance.choice(PROBLEMS + SHORT), chance) + REQUEST for _ in range(rows)]
     with (place / "rows.jsonl").open("w") as file:
-        for number in range(rows):
-            row = {"index": str(number), "problem": filled(chance.choice(PROBLEMS + SHORT), chance) + REQUEST}
-            file.write(json.dumps(row | {"answer": "1", "images": [], "source": "made up"}) + "\n")
+        for number, text in enumerate(texts):
+            row = {"index": str(number), "problem": text, "answer": "1", "images": [], "source": "made up"}
+            file.write(json.dumps(row) + "\n")
     command = [sys.executable, "-c", COMMAND, place / "rows.jsonl", "--benchmarks", place, "--compare", "texts"]
-    command += ["--report", place / "report.csv", "--out", place / "clean.jsonl", "--json"]
     start = time.perf_counter()
-    done = subprocess.run(list(map(str, command)), check=True, capture_output=True, text=True)
+    subprocess.run([*map(str, command), "--report", str(place / "report.jsonl")], check=True, capture_output=True)
     seconds, peak = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-    found = json.loads(done.stdout)
-    print(
-        f"{rows:,} rows beside {QUESTIONS:,} questions, texts: {seconds:.0f} s, {rows / seconds:,.0f} rows/s, ", end=""
-    )
-    print(f"at most {peak:.0f} MB; {found['touching']:,} rows touch, {found['kept']:,} stay", flush=True)
+    print(f"{rows:,} rows beside {QUESTIONS:,} questions, the whole command: {seconds:.0f} s, at most {peak:.0f} MB")
+    some, questions = texts[:2_000], asked[:2_000]
+    index, peer = index_of(questions), lsh_of(questions, 0.5)
+    ours, theirs = seconds_of(index.asked_by, some), seconds_of(lambda text: peer.query(minhash(text)), some)
+    print(f"{len(some):,} texts beside {len(questions):,}, one after the other: {len(some) / ours:,.0f}/s;", end=" ")
+    print(f"datasketch {len(some) / theirs:,.0f}/s; {theirs / ours:.1f} times as fast", flush=True)
+
+
+def seconds_of(work: Callable[[Any], object], items: Iterable[Any]) -> float:
+    start = time.perf_counter()
+    for item in items:
+        work(item)
+    return time.perf_counter() - start
 
 
 def speed_of_fingerprints(place: Path) -> None:
@@ -516,27 +502,15 @@ def speed_of_fingerprints(place: Path) -> None:
     for number in range(100):
         files.append(place / f"{number}.png")
         page(chance).save(files[-1])
-    print(f"\n{len(files)} images, 200 photographs of 1024 x 768 and 100 pages of 600 x 800, on {cores()} cores")
-    ways: tuple[tuple[str, Callable[[], Executor]], ...] = (
-        ("1 thread", lambda: ThreadPoolExecutor(1)),
-        (f"{cores()} threads", lambda: ThreadPoolExecutor(cores())),
-        (f"{cores()} processes", lambda: ProcessPoolExecutor(cores())),
-    )
-    for name, pool in ways:
-        with pool() as workers:
-            list(workers.map(fingerprint_of_file, files[: 2 * cores()]))  # they have started
-            start = time.perf_counter()
-            list(workers.map(fingerprint_of_file, files))
-            print(f"{name:<14} {len(files) / (time.perf_counter() - start):>8.0f} images/s", flush=True)
-    for name in ("through cache", "once more"):
+    print(f"\n{len(files)} images, 200 photographs of 1024 x 768 and 100 pages of 600 x 800")
+    ours = seconds_of(lambda file: fingerprint_of(open_image(file, file.name, lookalikes.SIDE)), files)
+    theirs = seconds_of(lambda file: imagehash.phash(Image.open(file)), files)
+    print(f"one after the other {len(files) / ours:,.0f}/s;", end=" ")
+    print(f"ImageHash phash {len(files) / theirs:,.0f}/s; {theirs / ours:.1f} times as fast", flush=True)
+    for name in (f"{cores()} cores", "kept"):
         with Fingerprinter(place / "fingerprints.sqlite") as fingerprinter:
-            start = time.perf_counter()
-            fingerprinter.all([(file, file.name) for file in files])
-            print(f"{name:<14} {len(files) / (time.perf_counter() - start):>8.0f} images/s", flush=True)
-
-
-def fingerprint_of_file(file: Path) -> bytes:
-    return fingerprint_of(open_image(file, file.name, lookalikes.SIDE))
+            seconds = seconds_of(fingerprinter.all, [[(file, file.name) for file in files]])
+            print(f"{name}: {len(files) / seconds:,.0f}/s", flush=True)
 
 
 def speed_of_matching() -> None:
@@ -546,9 +520,8 @@ def speed_of_matching() -> None:
     for number in range(PICTURES):
         known.add(Fingerprint(str(number).encode(), chance.randbytes(size)))
     asked = [Fingerprint(b"", chance.randbytes(size)) for _ in range(4096)]
-    start = time.perf_counter()
-    known.matches(asked)
-    print(f"\nmatching with {PICTURES:,} images: {len(asked) / (time.perf_counter() - start):,.0f} images/s")
+    seconds = seconds_of(known.matches, [asked])
+    print(f"\nmatching with {PICTURES:,} images: {len(asked) / seconds:,.0f} images/s")
 
 
 def main() -> None:
@@ -558,9 +531,7 @@ def main() -> None:
     elif what == "texts":
         texts()
     elif what == "speed":
-        speed(int(more[0]) if more else 500_000)
-    elif what == "folder" and more:
-        folder(Path(more[0]))
+        speed(int(more[0]) if more else 100_000)
     else:
         raise SystemExit(__doc__)
 

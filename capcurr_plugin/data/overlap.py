@@ -41,7 +41,7 @@ of VLMEvalKit. A row touches a benchmark by
   exact-image     an image with the same pixels
   near-image      the same picture, stored anew, resized, made brighter or cropped a little
   exact-text      the same question
-  near-text       most of the question's words, in their order
+  near-text       most of the question's words, in their order; of a long question
   image-and-text  an image and the text of one question, which may be short
 A question with little of its own, such as "Is there a dog?", matches by its text only beside its image."""
 

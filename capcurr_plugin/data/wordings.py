@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 NGRAM = 3  # words in a run
 SIMILARITY = 0.7  # share of a question's own runs that a near text holds
 MIN_RUNS = 10  # of its own that a question needs for its text alone to tell
+NEAR_RUNS = 20  # of these that a near text holds: in a short question, each word is the question
 MAX_TEXT = 1 << 20  # characters
 COMMON = 20  # questions of a benchmark; a run that more of them hold is its template's
 
@@ -138,7 +139,7 @@ class Questions:
             return []
         numbers, shared = np.unique(np.concatenate(holders), return_counts=True)
         shares = shared / self._sizes[numbers]
-        near = (shares >= self.similarity) & (self._sizes[numbers] >= MIN_RUNS)
+        near = (shares >= self.similarity) & (shared >= NEAR_RUNS)
         found = zip(numbers[near].tolist(), shares[near].tolist(), strict=True)
         return [Wording(self._questions[number], share, exact=False) for number, share in found]
 

@@ -232,12 +232,12 @@ CHANGES = {
     "darker": lambda image: stored(ImageEnhance.Brightness(image).enhance(0.8)),
     "cropped": lambda image: stored(image.crop((5, 4, image.width - 3, image.height - 4))),  # 1 to 2 % of a side
     "turned by EXIF": lambda image: turned(image),
-    "palette": lambda image: stored(image.quantize(4), "GIF"),
 }
 SAME_PIXELS = {
     "another PNG": lambda image: stored(image, compress_level=1),
     "webp": lambda image: stored(image, "WEBP", lossless=True),
     "bmp": lambda image: stored(image, "BMP"),
+    "palette": lambda image: stored(image.quantize(64), "GIF"),
     "with alpha": lambda image: stored(image.convert("RGBA")),
 }
 
@@ -399,7 +399,8 @@ def test_what_many_questions_of_a_benchmark_share_is_no_sign():
 
 def test_similarities_are_those_of_every_pair(monkeypatch):
     monkeypatch.setattr(wordings, "NGRAM", 2)
-    monkeypatch.setattr(wordings, "MIN_RUNS", 5)
+    monkeypatch.setattr(wordings, "NEAR_RUNS", 5)
+    monkeypatch.setattr(wordings, "MIN_RUNS", 99)
     chance = random.Random(1)
     words = [f"w{n}" for n in range(12)]
     asked = [" ".join(chance.choices(words, k=chance.randrange(0, 25))) for _ in range(60)]
@@ -418,7 +419,7 @@ def test_similarities_are_those_of_every_pair(monkeypatch):
     seen = 0
     for text in texts:
         shares = {n: (len((one - common) & runs(text)), len(one - common)) for n, one in enumerate(held)}
-        expected = {n: part / whole for n, (part, whole) in shares.items() if whole >= 5 and part / whole >= 0.3}
+        expected = {n: part / whole for n, (part, whole) in shares.items() if part >= 5 and part / whole >= 0.3}
         assert {w.question: w.similarity for w in known.asked_by(text)} == expected
         seen += len(expected)
     assert seen > 100
@@ -451,20 +452,25 @@ def test_options_in_any_order_hide_no_question(tmp_path, order, form):
 
 def test_template_questions_about_other_pictures_touch_nothing(tmp_path, capsys):
     """The wording alone, of questions that every data set asks, is no leak; with the picture it is."""
-    things = ["dog", "cat", "red cube", "person", "bar above 50"]
-    texts = [f"How many {thing}s are there in the image?" for thing in things]
-    texts += [f"Is there a {thing} in the image? Please answer yes or no." for thing in things]
+
+    def asked(*things):
+        longer = " Please answer the question with yes or no."  # enough to tell, were it not for what is asked
+        return [f"How many {one}s are there in the image?" for one in things] + [
+            f"Is there a {one} in the image?{longer}" for one in things
+        ]
+
     suite = table(
         tmp_path / "T.tsv",
-        *[{"index": n, "image": text_of(chart(n)), "question": text} for n, text in enumerate(texts)],
+        *[{"index": n, "image": text_of(chart(n)), "question": text} for n, text in enumerate(asked("dog", "cube"))],
     )
-    pictures = {f"{n}.png": chart(100 + n) for n in range(10)} | {"leak.jpg": stored(chart(3), "JPEG")}
+    pictures = {f"{n}.png": chart(100 + n) for n in range(8)} | {"leak.jpg": stored(chart(1), "JPEG")}
+    texts = [*asked("owl", "red sphere", "chair"), *asked("dog", "cube")[:2]]
     lines = [with_image(f"r{n}", f"{n}.png", text) for n, text in enumerate(texts)]
-    rows = training(tmp_path, *lines, with_image("leak", "leak.jpg", texts[3]), images=pictures)
-    assert kinds(tmp_path, rows, "--benchmarks", suite) == {"leak": {("T", "3"): ["near-image", "image-and-text"]}}
+    rows = training(tmp_path, *lines, with_image("leak", "leak.jpg", asked("dog", "cube")[1]), images=pictures)
+    assert kinds(tmp_path, rows, "--benchmarks", suite) == {"leak": {("T", "1"): ["near-image", "image-and-text"]}}
     capsys.readouterr()
     assert overlap(rows, "--benchmarks", suite) == 0
-    assert "10 questions have too little of their own to be found by their text alone" in capsys.readouterr().out
+    assert "2 questions have too little of their own to be found by their text alone" in capsys.readouterr().out
 
 
 def test_the_text_that_is_judged_counts_beside_the_question(tmp_path):

@@ -23,8 +23,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import datasketch
-import imagehash
+import datasketch  # pyright: ignore[reportMissingImports]
+import imagehash  # pyright: ignore[reportMissingImports]
 import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance, ImageFont
 

@@ -13,7 +13,7 @@ from capcurr_plugin.errors import InputError
 from capcurr_plugin.evaluation.suites import load_suites
 from capcurr_plugin.evaluation.table_files import Unreadable, canonical, read_rows
 from capcurr_plugin.row_files import BadRows
-from capcurr_plugin.rows import ImageRoot, RowError
+from capcurr_plugin.rows import MAX_INDEX_LENGTH, ImageRoot, RowError
 
 ENDING, LOCAL = ".tsv", "_local"  # of the table that VLMEvalKit makes of one over 1 GB, which stays beside it
 TEXTS = ("question", "question_for_eval")  # MathVerse's, of which the first may be a mere request to look
@@ -125,6 +125,8 @@ def _question(path: Path, number: int, row: dict[str, str]) -> Question:
     index = canonical(row["index"])
     if not index:
         raise RowError("column 'index' is empty")
+    if len(index) > MAX_INDEX_LENGTH:
+        raise RowError(f"column 'index' has over {MAX_INDEX_LENGTH} characters")
     texts = [row[name] for name in TEXTS if row.get(name, "").strip()]
     for text in texts:
         check_length(text)

@@ -532,6 +532,7 @@ BAD_QUESTIONS = {
     "one bad image of two": ({"image": str([text_of(chart(1)), "QUJD" * 30])}, "none of PNG"),
     "a row that does not exist": ({"image": "99"}, "names row '99', which has no image of its own"),
     "a row that refers on": ({"image": "3"}, "names row '3', which has no image of its own"),
+    "a long index": ({"index": "x" * 513}, "'index' has over 512"),
     "no index": ({"index": "", "image": text_of(chart(1))}, "'index' is empty"),
     "a path that leads outside": ({"image_path": "../../secret.png"}, "'..'"),
     "an absolute path": ({"image_path": "/etc/passwd"}, "absolute"),

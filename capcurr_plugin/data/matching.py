@@ -17,7 +17,6 @@ from capcurr_plugin.rows import ImageRoot, Row, RowError
 
 Kind = Literal["exact-image", "near-image", "exact-text", "near-text", "image-and-text"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-ALONE = KINDS[:4]  # a match of this kind tells on its own
 
 CHUNK = 256  # rows, or questions, that are held at a time
 CHUNK_BYTES = 64 << 20  # of these, likewise

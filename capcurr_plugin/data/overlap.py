@@ -14,7 +14,7 @@ from capcurr_plugin.atomic import replacing
 from capcurr_plugin.data import lookalikes, wordings
 from capcurr_plugin.data.benchmark_tables import find_tables
 from capcurr_plugin.data.lookalikes import Fingerprinter, Lookalikes
-from capcurr_plugin.data.matching import ALONE, KINDS, Benchmarks, Judged, Kind, Matcher, Touch
+from capcurr_plugin.data.matching import KINDS, Benchmarks, Judged, Kind, Matcher, Touch
 from capcurr_plugin.data.wordings import Questions
 from capcurr_plugin.errors import InputError
 from capcurr_plugin.evaluation.suites import load_suites
@@ -76,7 +76,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     out.add_argument(
         "--out", metavar="FILE", type=Path, help="the rows that stay, of one ROWS; others go to FILE.dropped.jsonl"
     )
-    out.add_argument("--drop", choices=KINDS, nargs="+", help=f"which matches drop a row (default: {', '.join(ALONE)})")
+    out.add_argument(
+        "--drop",
+        metavar="KIND",
+        choices=KINDS,
+        nargs="+",
+        default=KINDS,
+        help="which of the above matches keep a row out of --out (default: any)",
+    )
     out.add_argument("--json", action="store_true", help="print the summary as JSON")
     near = parser.add_argument_group("what is near")
     near.add_argument(
@@ -113,7 +120,7 @@ def _share(text: str) -> float:
 def run(args: argparse.Namespace) -> int:
     tables = find_tables(args.benchmarks, args.suite)
     _check(args, tables)
-    summary = Summary(frozenset(args.drop or ALONE))
+    summary = Summary(frozenset(args.drop))
     with contextlib.ExitStack() as opened:
         bad = opened.enter_context(BadRows(args.on_bad_row, args.out or args.report or args.rows[0]))
         # What is wrong with these is said before tables are read, which takes its time.
@@ -144,7 +151,7 @@ def run(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace, tables: Sequence[Path]) -> None:
     if "images" in args.compare:
         require_pillow()
-    if args.drop and not args.out:
+    if args.drop is not KINDS and not args.out:
         raise InputError("--drop says which rows --out leaves out; give --out, too")
     if args.out and len(args.rows) > 1:
         raise InputError("--out takes the rows of one file; run it once for each, or leave --out out")

@@ -36,7 +36,7 @@ HASH_BYTES = 2 * BITS // 8
 COPY_BYTES = COPY * COPY * 3
 CONTRAST = 64  # whole numbers to a contrast
 NEAREST = 100  # that a picture matches at most, beside itself; more have its style, and are no news
-BATCH, BLOCK = 512, 4096  # pictures that are compared at once with so many
+BATCH, BLOCK = 512, 1024  # pictures that are compared at once with so many
 
 # The form of what is stored is part of the name: change it with anything above that changes a fingerprint.
 _TABLES = "CREATE TABLE IF NOT EXISTS fingerprints_1 (file BLOB PRIMARY KEY, pixels BLOB, looks BLOB)"

@@ -14,7 +14,6 @@ import json
 import math
 import os
 import random
-import resource
 import subprocess
 import sys
 import tempfile
@@ -451,7 +450,9 @@ def lsh_of(asked: Sequence[str], similarity: float) -> datasketch.MinHashLSH:
 
 QUESTIONS = 40_000  # of all suites, and
 PICTURES = 30_000  # about so many images
-COMMAND = "import sys; from capcurr_plugin.cli import main; sys.exit(main(['data', 'overlap', *sys.argv[1:]]))"
+COMMAND = "import sys; from capcurr_plugin.cli import main; main(['data', 'overlap', *sys.argv[1:]]); " + (
+    "print(open('/proc/self/status').read().split('VmHWM:')[1].split()[0])"
+)
 
 
 def speed(rows: int) -> None:
@@ -476,8 +477,8 @@ def speed_of_texts(rows: int, place: Path) -> None:
             file.write(json.dumps(row) + "\n")
     command = [sys.executable, "-c", COMMAND, place / "rows.jsonl", "--benchmarks", place, "--compare", "texts"]
     start = time.perf_counter()
-    subprocess.run([*map(str, command), "--report", str(place / "report.jsonl")], check=True, capture_output=True)
-    seconds, peak = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    done = subprocess.run(list(map(str, command)), check=True, capture_output=True, text=True)
+    seconds, peak = time.perf_counter() - start, int(done.stdout.split()[-1]) / 1024
     print(f"{rows:,} rows beside {QUESTIONS:,} questions, the whole command: {seconds:.0f} s, at most {peak:.0f} MB")
     some, questions = texts[:2_000], asked[:2_000]
     index, peer = index_of(questions), lsh_of(questions, 0.5)

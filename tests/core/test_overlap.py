@@ -905,7 +905,7 @@ def test_a_text_without_end_is_refused(tmp_path, capsys, monkeypatch):
     assert "field larger than field limit (10000)" in error_line(capsys)
 
 
-PEAK = "import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
+PEAK = "print(int(open('/proc/self/status').read().split('VmHWM:')[1].split()[0]) // 1024)"
 RUN = "import sys; from capcurr_plugin.cli import main; main(['data', 'overlap', *sys.argv[1:]]); " + PEAK
 
 
@@ -913,11 +913,11 @@ RUN = "import sys; from capcurr_plugin.cli import main; main(['data', 'overlap',
 def test_very_long_texts_take_bounded_time_and_memory(tmp_path):
     suite = table(tmp_path / "T.tsv", {"index": 1, "question": LONG}, {"index": 2, "question": "a " * 500_000})
     texts = ["a " * 500_000, "x" * 1_000_000, "A.\n" * 300_000, "\ufdfa" * 50_000, " ".join(map(str, range(150_000)))]
-    rows = training(tmp_path, *[row(f"r{n}", problem=texts[n % 5]) for n in range(100)])
+    rows = training(tmp_path, *[row(f"r{n}", problem=texts[n % 5]) for n in range(20)])
     start = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-c", RUN, rows, "--benchmarks", suite], capture_output=True, text=True, check=True
     )
-    assert "0 of 100 rows touch" in done.stdout
+    assert "0 of 20 rows touch" in done.stdout
     assert time.monotonic() - start < 60
-    assert int(done.stdout.split()[-1]) < 700
+    assert int(done.stdout.split()[-1]) < 400

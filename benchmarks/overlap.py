@@ -432,10 +432,9 @@ def index_of(asked: Sequence[str], similarity: float = wordings.SIMILARITY) -> w
 
 
 def minhash(text: str) -> datasketch.MinHash:
-    """Of the same runs of words, of the same text."""
-    words = wordings.normal(text).split()
+    """Of the same runs of words."""
     made = datasketch.MinHash(num_perm=128)
-    made.update_batch([" ".join(words[i : i + wordings.NGRAM]).encode() for i in range(len(words))])
+    made.update_batch([run.to_bytes(8, "little") for run in wordings.runs(wordings.normal(text))])
     return made
 
 

@@ -96,7 +96,7 @@ class Fingerprinter:
 
     def __init__(self, path: Path | None = None) -> None:
         self._kept = Database(path or cache_folder() / "fingerprints.sqlite", _TABLES, "fingerprints of images")
-        # Threads do as well as processes: decoding and resizing, where the time goes, run beside each other.
+        # Decoding and resizing, where the time goes, hold no lock of the interpreter's.
         self._threads = ThreadPoolExecutor(cores())
 
     def __enter__(self) -> "Fingerprinter":

@@ -13,10 +13,7 @@ from capcurr_plugin.errors import InputError, JobError
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
     """A new file that takes the place of `path` when the block ends well, and vanishes when it does not."""
-    if not path.parent.is_dir():
-        raise InputError(f"{path}: the folder {path.parent} does not exist; create it first")
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder; give the name of a file")
+    check_place(path)
     try:
         handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.", suffix=".part")
     except OSError as error:
@@ -34,6 +31,14 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     except BaseException:
         Path(part).unlink(missing_ok=True)
         raise
+
+
+def check_place(path: Path) -> None:
+    """A file can be there."""
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: the folder {path.parent} does not exist; create it first")
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; give the name of a file")
 
 
 def _umask() -> int:

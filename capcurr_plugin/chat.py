@@ -60,7 +60,7 @@ class Sampling:
     temperature: float = 0.0
     top_p: float = 1.0
     max_tokens: int = 1024
-    seed: int = 42
+    seed: int | None = None  # each request gets one of its own by it; vLLM samples slower with them
     more: Mapping[str, Any] = field(default_factory=dict)  # further fields of the request
 
 
@@ -238,7 +238,8 @@ class _Chat:
         self.settings, self.keep, self.refuse, self.tally = settings, keep, refuse, tally
         self.servers = [_Server(api_root(url)) for url in dict.fromkeys(settings.urls)]
         self.last_answer = time.monotonic()
-        self.random = random.Random(settings.sampling.seed)
+        self.drawing = asyncio.Lock()
+        self.random = random.Random()
 
     async def run(self, questions: Iterator[Question]) -> None:
         async with _session(self.settings) as self.session:
@@ -251,7 +252,7 @@ class _Chat:
                 await asyncio.gather(*workers, return_exceptions=True)
 
     async def _work(self, questions: Iterator[Question]) -> None:
-        for question in questions:
+        while question := await self._drawn(questions):
             try:
                 messages = question.messages
                 await self._ask(question, await asyncio.to_thread(messages) if callable(messages) else messages)
@@ -260,18 +261,23 @@ class _Chat:
                 self.refuse(question, str(error))
             self.tally.questions += 1
 
+    async def _drawn(self, questions: Iterator[Question]) -> Question | None:
+        """The next, from a thread of its own: what makes them may wait for a disk or a cluster."""
+        async with self.drawing:
+            return await asyncio.to_thread(next, questions, None)
+
     async def _ask(self, question: Question, messages: Sequence[Message]) -> None:
         has, wants = question.has, question.wants
         encoded = json.dumps(list(messages))  # once, since it may hold images
         while wants > 0:
-            reply = await self._reply(encoded, wants, _seed(self.settings.sampling.seed, question.key, has))
+            reply = await self._reply(encoded, wants, self._seed(question.key, has))
             self.keep(question, has, reply)
             has += len(reply.choices)
             wants -= len(reply.choices)
             if question.more:
                 wants += await asyncio.to_thread(question.more, reply.choices)
 
-    async def _reply(self, messages: str, wants: int, seed: int) -> Reply:
+    async def _reply(self, messages: str, wants: int, seed: Mapping[str, int]) -> Reply:
         """A reply with one choice at least."""
         failures, first_failure = 0, 0.0
         refused_by: _Server | None = None  # several answers in one request
@@ -339,7 +345,15 @@ class _Chat:
     def _why_none(self) -> str:
         return "; ".join(f"{server.root}: {server.closed or server.last_error}" for server in self.servers)
 
-    def _body(self, messages: str, n: int, seed: int) -> bytes:
+    def _seed(self, key: str, has: int) -> dict[str, int]:
+        """The same for the same question and place, in whatever order and however often the job is started."""
+        seed = self.settings.sampling.seed
+        if seed is None:
+            return {}
+        digest = hashlib.blake2b(f"{seed} {has} {key}".encode(), digest_size=4).digest()
+        return {"seed": int.from_bytes(digest, "big") >> 1}
+
+    def _body(self, messages: str, n: int, seed: Mapping[str, int]) -> bytes:
         sampling = self.settings.sampling
         settings = {
             "model": self.settings.model,
@@ -347,7 +361,7 @@ class _Chat:
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
             "max_tokens": sampling.max_tokens,
-            "seed": seed,
+            **seed,
             **sampling.more,
         }
         return f'{json.dumps(settings)[:-1]}, "messages": {messages}}}'.encode()
@@ -369,11 +383,6 @@ class _Chat:
         if response.status != 200:
             _raise_for(response.status, content, response.headers)
         return _parse(content, n)
-
-
-def _seed(seed: int, key: str, has: int) -> int:
-    """The same for the same question and place, in whatever order and however often the job is started."""
-    return int.from_bytes(hashlib.blake2b(f"{seed} {has} {key}".encode(), digest_size=4).digest(), "big") >> 1
 
 
 async def _bounded(response: Any) -> bytes:

@@ -29,6 +29,7 @@ COMMANDS = {
     "data overlap": ("capcurr_plugin.data.overlap", "find training rows that leak benchmarks, and leave them out"),
     "data pass-rate": ("capcurr_plugin.data.pass_rate", "measure how often a served model solves each row"),
     "data synthesize": ("capcurr_plugin.data.synthesize", "have a model write questions from captions"),
+    "data order": ("capcurr_plugin.data.order", "order rows for a curriculum: by difficulty, by capability, or both"),
     "data visonlyqa": ("capcurr_plugin.data.visonlyqa", "write VisOnlyQA's public files as a table for VLMEvalKit"),
 }
 GROUPS = {"data": "build and convert training data"}

@@ -14,6 +14,7 @@ from capcurr_plugin.errors import InputError
 from capcurr_plugin.rows import RowError
 
 MAX_LINE_BYTES = 16 << 20
+Block = tuple[bytes, int]  # whole lines, each with its line end; the length of the last one when it is too long, else 0
 
 ENDINGS = (".jsonl", ".jsonl.gz", ".jsonl.zst")
 
@@ -43,15 +44,50 @@ def _decompressing(raw: IO[bytes], ending: str) -> Iterator[IO[bytes]]:
 
 
 def _bounded_lines(file: IO[bytes], path: Path) -> Iterator[tuple[bytes, int]]:
-    try:
+    with _damage_told(path):
         while line := file.readline(MAX_LINE_BYTES + 1):
             length = len(line)
             if length > MAX_LINE_BYTES and not line.endswith(b"\n"):
-                while rest := file.readline(1 << 20):
-                    length += len(rest)
-                    if rest.endswith(b"\n"):
-                        break
+                length += _skip_line(file)
             yield line, length
+
+
+@contextlib.contextmanager
+def blocks(path: Path, ending: str, size: int) -> Iterator[tuple[Iterator[Block], Callable[[], int]]]:
+    """As `lines`, many lines at a time: about `size` bytes, which is not more than a line may have."""
+    with path.open("rb") as raw, _decompressing(raw, ending) as text:
+        yield _blocks(text, path, size), raw.tell
+
+
+def _blocks(file: IO[bytes], path: Path, size: int) -> Iterator[Block]:
+    with _damage_told(path):
+        while data := file.read(size):
+            length = 0
+            if not data.endswith(b"\n"):
+                begun = len(data) - (data.rfind(b"\n") + 1)
+                rest = file.readline(MAX_LINE_BYTES + 1 - begun)
+                length = begun + len(rest)
+                if not rest.endswith(b"\n"):
+                    length += _skip_line(file) if length > MAX_LINE_BYTES else 0
+                    rest += b"\n"
+                data += rest
+            yield data, length if length > MAX_LINE_BYTES else 0
+
+
+def _skip_line(file: IO[bytes]) -> int:
+    """Read on to the end of the line; the number of bytes."""
+    length = 0
+    while rest := file.readline(1 << 20):
+        length += len(rest)
+        if rest.endswith(b"\n"):
+            break
+    return length
+
+
+@contextlib.contextmanager
+def _damage_told(path: Path) -> Iterator[None]:
+    try:
+        yield
     except (OSError, EOFError, zlib.error) as error:
         reason = str(error).partition("\n")[0].rstrip(".")
         raise InputError(f"{path}: reading stopped, the file is damaged or cut off ({reason})") from None

@@ -2,10 +2,11 @@
 so that what was read from JSON comes back the same: 1 and 1.0, null and absent, nested and mixed values.
 """
 
+import contextlib
 import json
 import math
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -47,26 +48,92 @@ def read_records(
 ) -> Iterator[dict[str, Any] | RowError]:
     """Every row as a JSON object, or the error of a value that is none; `tell` hears the share that is read. With
     `binary`, a value may also be bytes, as images are on the hub."""
+    with _opened(path) as file:
+        # verl's form holds the row itself in one column; the others, images among them, are not even read.
+        verl = is_verl_form(file.schema_arrow.names)
+        if not verl:
+            _check_schema(path, file.schema_arrow, binary)
+        done = 0
+        for batch in file.iter_batches(READ_ROWS, columns=["extra_info"] if verl else None):
+            yield from records_of(batch, verl)
+            done += batch.num_rows
+            tell(done / file.metadata.num_rows)
+
+
+def read_batches(
+    path: Path, tell: Callable[[float], object], batch_bytes: int, batch_rows: int
+) -> Iterator[pa.RecordBatch]:
+    """All columns, in batches of about so many bytes and at most so many rows."""
+    with _opened(path) as file:
+        about = file.metadata
+        total = sum(about.row_group(number).total_byte_size for number in range(about.num_row_groups))
+        rows = min(batch_rows, batch_bytes * about.num_rows // max(1, total))
+        done = 0
+        for batch in file.iter_batches(max(1, rows)):
+            yield batch
+            done += batch.num_rows
+            tell(done / about.num_rows)
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[pq.ParquetFile]:
+    with (
+        damage_told(path),
+        path.open("rb") as raw,
+        pq.ParquetFile(raw, pre_buffer=False, page_checksum_verification=True) as file,
+    ):
+        yield file
+
+
+@contextlib.contextmanager
+def damage_told(path: Path) -> Iterator[None]:
+    """What is wrong with a file's content ends in one line."""
     try:
-        with path.open("rb") as raw, pq.ParquetFile(raw, pre_buffer=False, page_checksum_verification=True) as file:
-            schema = file.schema_arrow
-            # verl's form holds the row itself in one column; the others, images among them, are not even read.
-            verl = is_verl_form(schema.names)
-            if not verl:
-                _check_schema(path, schema, binary)
-            columns = ["extra_info"] if verl else None
-            encoded = {f.name for f in schema if _is_marked(f) and pa.types.is_string(f.type)}
-            done = 0
-            for batch in file.iter_batches(READ_ROWS, columns=columns):
-                for values in batch.to_pylist():
-                    yield _row_of_verl_form(values) if verl else _row(values, encoded)
-                done += batch.num_rows
-                tell(done / file.metadata.num_rows)
+        yield
     except UnicodeDecodeError:
         raise InputError(f"{path}: a text or the name of a column in it is not UTF-8") from None
     except (pa.ArrowException, OSError) as error:
         reason = str(error).partition("\n")[0].rstrip(".")
         raise InputError(f"{path}: not a whole Parquet file ({reason})") from None
+
+
+def records_of(batch: pa.RecordBatch, verl: bool) -> Iterator[dict[str, Any] | RowError]:
+    """The rows of a batch as JSON objects. `verl`: the batch is of verl's form."""
+    encoded = {f.name for f in batch.schema if is_marked(f) and pa.types.is_string(f.type)}
+    for values in batch.to_pylist():
+        yield _row_of_verl_form(values) if verl else _row(values, encoded)
+
+
+def common_schema(paths: Sequence[Path], more_texts: Sequence[str]) -> pa.Schema | None:
+    """The columns of all files together, or None when one name has two types, or when rows of the files cannot be moved
+    without being read. `more_texts`: columns of text that are to be there, too."""
+    schemas = [_schema(path) for path in paths]
+    verl = [is_verl_form(schema.names) for schema in schemas]
+    if any(verl):
+        return schemas[0] if all(verl) and all(schema == schemas[0] for schema in schemas) else None
+    fields: dict[str, pa.Field] = {}
+    for column in (
+        *(column for schema in schemas for column in schema),
+        *(pa.field(n, pa.string()) for n in more_texts),
+    ):
+        known = fields.setdefault(column.name, column)
+        if not known.equals(column, check_metadata=True) or _has_dictionary(column.type):
+            return None
+    return pa.schema(list(fields.values()))
+
+
+def _schema(path: Path) -> pa.Schema:
+    """What a row file's columns are, without remarks of other programs."""
+    with _opened(path) as file:
+        schema = file.schema_arrow
+    if not is_verl_form(schema.names):
+        _check_schema(path, schema, binary=False)
+    return pa.schema([pa.field(f.name, f.type, metadata=JSON_MARK if is_marked(f) else None) for f in schema])
+
+
+def _has_dictionary(kind: pa.DataType) -> bool:
+    """Whose batches cannot be read one by one."""
+    return pa.types.is_dictionary(kind) or any(_has_dictionary(kind.field(i).type) for i in range(kind.num_fields))
 
 
 def holds_verl_form(path: Path) -> bool:
@@ -81,7 +148,7 @@ def is_verl_form(columns: Iterable[str]) -> bool:
     return "index" not in columns and {"data_source", "prompt", "reward_model", "extra_info"} <= set(columns)
 
 
-def _is_marked(field: pa.Field) -> bool:
+def is_marked(field: pa.Field) -> bool:
     return field.metadata is not None and JSON_MARK.items() <= field.metadata.items()
 
 
@@ -125,7 +192,7 @@ def _check_schema(path: Path, schema: pa.Schema, binary: bool) -> None:
         raise InputError(f"{path}: two columns have the same name; rename one")
     for column in schema:
         reason = _misfit(column.type, binary)
-        if _is_marked(column) and not pa.types.is_string(column.type):
+        if is_marked(column) and not pa.types.is_string(column.type):
             reason = f"has the type {column.type} but is marked as JSON text"
         if reason:
             advice = "turn it into text, numbers or lists of them, or drop it"
@@ -151,9 +218,15 @@ def _misfit(kind: pa.DataType, binary: bool) -> str | None:
 
 
 def write_records(path: Path, records: Iterable[dict[str, Any]]) -> int:
-    """Write JSON objects as rows. Parquet wants every column's type first, so the rows wait in a file meanwhile."""
+    """Write JSON objects as rows."""
+    with replacing(path) as file:
+        return write_records_to(file, path.parent, records)
+
+
+def write_records_to(file: IO[bytes], folder: Path, records: Iterable[dict[str, Any]]) -> int:
+    """As write_records. Parquet wants every column's type first, so the rows wait in a file in `folder` meanwhile."""
     kinds: dict[str, str] = {}
-    with replacing(path) as file, tempfile.TemporaryFile(dir=path.parent) as spool:
+    with tempfile.TemporaryFile(dir=folder) as spool:
         for record in records:
             for name, value in record.items():
                 kind = COLUMN_KINDS.get(name) or _kind(value)
@@ -193,6 +266,12 @@ def write_table(file: IO[bytes], schema: pa.Schema, rows: Iterable[tuple[dict[st
             writer.write_batch(pa.record_batch(columns, schema=schema))
             count += len(group)
     return count
+
+
+def write_batches(file: IO[bytes], schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
+    with pq.ParquetWriter(file, schema, compression="zstd", write_page_checksum=True) as writer:
+        for batch in batches:
+            writer.write_batch(batch, WRITE_ROWS)
 
 
 def _groups(rows: Iterable[tuple[dict[str, Any], int]]) -> Iterator[list[dict[str, Any]]]:

@@ -137,25 +137,34 @@ class RecordReader:
     def read(self, parse: Callable[[dict[str, Any]], Parsed]) -> Iterator[Parsed]:
         """What `parse` makes of each object; a RowError that it raises refuses the object. Ends in an error
         when none is left, so that no empty file is written."""
-        records = self._parquet_records() if self.format == ".parquet" else self._jsonl_records()
         found = kept = False
-        for record, raw in records:
+        for record, raw in self.records():
             found = True
-            try:
-                if isinstance(record, RowError):
-                    raise record
-                parsed = parse(record)
-            except RowError as error:
-                self.refuse(str(error), raw)
-            except RecursionError:
-                self.refuse("the row is nested too deeply", raw)
-            else:
+            for parsed in self.accepted(record, raw, parse):
                 kept = True
                 yield parsed
         if not found:
             raise InputError(f"{self.path}: the file has no rows")
         if not kept:
             raise self.bad.nothing_left(self.path)
+
+    def records(self) -> Iterator[tuple[dict[str, Any] | RowError, Any]]:
+        """Each object, or what is wrong with it, and what it was made of."""
+        return self._parquet_records() if self.format == ".parquet" else self._jsonl_records()
+
+    def accepted(
+        self, record: dict[str, Any] | RowError, raw: Any, parse: Callable[[dict[str, Any]], Parsed]
+    ) -> tuple[Parsed] | tuple[()]:
+        """What `parse` makes of the object that was read last, or nothing when the object is refused."""
+        try:
+            if isinstance(record, RowError):
+                raise record
+            return (parse(record),)
+        except RowError as error:
+            self.refuse(str(error), raw)
+        except RecursionError:
+            self.refuse("the row is nested too deeply", raw)
+        return ()
 
     def refuse(self, reason: str, raw: Any, number: int | None = None) -> None:
         """Hand a row, by default the one that was read last, to the bad ones. `raw`: its line, or the object that stood

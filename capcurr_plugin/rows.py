@@ -8,6 +8,7 @@ in `predictions`, `correctness` or `pass_rate` is the same as no value.
 import os
 import re
 import stat
+from collections.abc import Container
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -97,7 +98,7 @@ def parse_row(record: dict[str, Any]) -> Row:
     What JSON cannot hold, such as NaN, the readers refuse before.
     """
     record = dict(record)
-    if "prompt" in record and "image_path" in record and not ("problem" in record and "images" in record):
+    if is_choice_form(record):
         record = _from_choice_form(record)
     for name in REQUIRED_COLUMNS:
         if record.get(name) is None:
@@ -117,6 +118,11 @@ def parse_row(record: dict[str, Any]) -> Row:
     if "capability" in record and record["capability"] not in CAPABILITIES:
         raise RowError(f"column 'capability' is {_show(record['capability'])}; use one of {', '.join(CAPABILITIES)}")
     return row
+
+
+def is_choice_form(record: Container[str]) -> bool:
+    """Whether these columns are those of a multiple-choice row of the synthesis."""
+    return "prompt" in record and "image_path" in record and not ("problem" in record and "images" in record)
 
 
 def _from_choice_form(record: dict[str, Any]) -> dict[str, Any]:

@@ -7,8 +7,10 @@ import contextlib
 import json
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +18,18 @@ from capcurr_plugin import chat
 from capcurr_plugin.answers import Answers
 from capcurr_plugin.arguments import positive, take_words_after_dashes
 from capcurr_plugin.atomic import replacing
-from capcurr_plugin.chat import Question, Reply, Sampling, Settings, Tally
+from capcurr_plugin.chat import Question, Reply, Sampling, Settings, Tally, Unusable
 from capcurr_plugin.errors import InputError, JobError
 from capcurr_plugin.evaluation.aliases import Alias, Backbone, load_aliases
 from capcurr_plugin.evaluation.engines import ENGINES
 from capcurr_plugin.evaluation.serve import Options, Plan, ended_by_signals, make_plan, serving
+from capcurr_plugin.ray_jobs import Mapped
 from capcurr_plugin.row_files import BadRows, OnBadRow, RowReader, write_rows
 from capcurr_plugin.rows import ImageRoot, Row
 
 PARALLEL = Settings.parallel
 PORT = 8000
+IMAGES_AT_ONCE = 32  # rows whose images are one piece of a cluster's work
 SHOWN = 3  # refused questions that the error names
 TELL_SECONDS = 0.5
 
@@ -67,15 +71,14 @@ def add_sampling_arguments(parser: argparse.ArgumentParser, default: Sampling) -
     group.add_argument("--temperature", type=float, default=default.temperature, metavar="T", help="%(default)s")
     group.add_argument("--top-p", type=float, default=default.top_p, metavar="P", help="%(default)s")
     group.add_argument("--max-tokens", type=positive, default=default.max_tokens, metavar="N", help="%(default)s")
-    group.add_argument("--seed", type=int, default=default.seed, metavar="N", help="%(default)s")
 
 
-def sampling_of(args: argparse.Namespace, **more: Any) -> Sampling:
+def sampling_of(args: argparse.Namespace, seed: int | None = None) -> Sampling:
     if not 0 <= args.temperature <= 2:
         raise InputError(f"--temperature is {args.temperature:g}; use a number from 0 to 2")
     if not 0 < args.top_p <= 1:
         raise InputError(f"--top-p is {args.top_p:g}; use a number above 0 and up to 1")
-    return Sampling(args.temperature, args.top_p, args.max_tokens, args.seed, more)
+    return Sampling(args.temperature, args.top_p, args.max_tokens, seed)
 
 
 @dataclass(frozen=True)
@@ -142,10 +145,9 @@ class Table:
             reader.images = self.images
             yield from reader.converted(checked)
 
-    def write(self, measured: Callable[[Row], Row | None]) -> int:
-        """The rows that are made of these; how many there are."""
-        rows = (measured(row) for row in self.rows())
-        return write_rows(self.output, (row.record() for row in rows if row is not None))
+    def write(self, rows: Iterable[Row]) -> int:
+        """What became of the rows; how many there are."""
+        return write_rows(self.output, (row.record() for row in rows))
 
 
 @dataclass
@@ -156,9 +158,12 @@ class Job:
     refused_path: Path
     skip_refused: bool = False
     refused: dict[str, str] = field(default_factory=dict)  # why, by key
+    cluster: Mapped | None = None  # which reads and resizes images
 
     @staticmethod
-    def start(args: argparse.Namespace, servers: Servers, part: str = "", **setup: Any) -> Job:
+    def start(
+        args: argparse.Namespace, servers: Servers, part: str = "", cluster: Mapped | None = None, **setup: Any
+    ) -> Job:
         """`setup` and the sampling are what answers depend on; another setup is refused in the same place. A `part` has
         files of its own."""
         sampling = servers.settings.sampling
@@ -170,7 +175,7 @@ class Job:
             "seed": sampling.seed,
         }
         answers = Answers(_beside(args.output, part, "answers.jsonl"), {**asked, **setup})
-        return Job(answers, _beside(args.output, part, "refused.jsonl"), args.skip_refused)
+        return Job(answers, _beside(args.output, part, "refused.jsonl"), args.skip_refused, cluster=cluster)
 
     def ask(self, settings: Settings, questions: Iterable[Question], total: int, title: str) -> Tally:
         tally, start = Tally(), time.monotonic()
@@ -182,7 +187,7 @@ class Job:
             self.refused[question.key] = reason
 
         with _bar(tally, total, title):
-            chat.ask_all(settings, questions, keep, refuse, tally)
+            chat.ask_all(settings, _prepared(questions, self.cluster), keep, refuse, tally)
         tally.seconds = time.monotonic() - start
         self._settle_refused()
         return tally
@@ -200,6 +205,36 @@ class Job:
                 f"{len(self.refused):,} questions were not answered ({some}); {self.refused_path} names all. What was "
                 "answered is kept: run again to ask those anew, or with --skip-refused to go on without them"
             )
+
+
+def _prepared(questions: Iterable[Question], cluster: Mapped | None) -> Iterable[Question]:
+    """The same questions, whose messages a cluster has made."""
+    if cluster is None:
+        yield from questions
+        return
+    waiting: deque[Question] = deque()
+
+    def makers() -> Iterator[Any]:
+        for question in questions:
+            waiting.append(question)
+            yield question.messages if callable(question.messages) else None
+
+    for made in cluster(_made, makers(), IMAGES_AT_ONCE):
+        question = waiting.popleft()
+        yield question if made is None else replace(question, messages=partial(_taken, made))
+
+
+def _made(messages: Callable[[], Any] | None) -> Any:
+    try:
+        return messages and messages()
+    except Unusable as error:
+        return error
+
+
+def _taken(made: Any) -> Any:
+    if isinstance(made, Unusable):
+        raise made
+    return made
 
 
 @contextlib.contextmanager

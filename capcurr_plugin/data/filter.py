@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -16,7 +17,7 @@ from typing import Any, Literal, get_args
 from capcurr_plugin.answers import Answers
 from capcurr_plugin.arguments import positive
 from capcurr_plugin.atomic import replacing
-from capcurr_plugin.chat import Question, Sampling
+from capcurr_plugin.chat import Question, Sampling, Tally
 from capcurr_plugin.data.asking import (
     Job,
     Servers,
@@ -30,6 +31,7 @@ from capcurr_plugin.data.asking import (
 from capcurr_plugin.data.mcq import letter_of, options_of, reordered
 from capcurr_plugin.data.pass_rate import Asking
 from capcurr_plugin.errors import InputError, JobError
+from capcurr_plugin.ray_jobs import Mapped, add_ray_arguments, here, mapped_by
 from capcurr_plugin.row_files import BadRows, check_output
 from capcurr_plugin.rows import IMAGE_MARK, OPTION_LETTERS, ImageRoot, Row, RowError
 
@@ -37,6 +39,9 @@ Modality = Literal["image", "caption"]
 MODALITIES: tuple[Modality, ...] = get_args(Modality)
 Letters = Mapping[Modality, Sequence[str | None]]  # a model's, one for each order that the options were in
 
+Answered = tuple[Row, dict[str, list[str]]]  # a row with each model's answers; none when one was refused
+
+READ_AT_ONCE = 256  # rows that are one piece of a cluster's work
 PUBLISHED = Sampling(temperature=0.0, max_tokens=8)
 SECOND_SHIFT = 2  # letters that options move by in the second order
 OUTCOMES = ("right", "wrong", "unsettled", "unparsed")
@@ -76,6 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_client_arguments(parser)
     add_sampling_arguments(parser, PUBLISHED)
+    add_ray_arguments(parser, "read and resize images and find the letters in answers")
     BadRows.add_argument(parser, beside="OUT")
 
 
@@ -91,27 +97,32 @@ def run(args: argparse.Namespace) -> int:
     servers = {
         name: _servers(args, sampling, name, where) for name, where in models.items()
     }  # all, before one is asked
-    jobs, tallies = {}, []
-    for name, found in servers.items():
-        job = jobs[name] = Job.start(args, found, part=name)
-
-        def questions(job: Job = job) -> Iterator[Question]:
-            return (question for row in table.rows() for question in views.questions(row, images, job.answers))
-
-        if missing := sum(1 for _ in questions()):
-            with found.up() as settings:
-                tallies.append(job.ask(settings, questions(), missing, f"{args.output.name}, {name}"))
-    report = Report(list(models))
-    kept = _judge(table, views, rule, jobs, report)
+    report, tallies = Report(list(models)), []
+    with mapped_by(args) as cluster:
+        jobs = {name: Job.start(args, found, name, cluster) for name, found in servers.items()}
+        for name, job in jobs.items():
+            tallies += _ask(table, views, servers[name], job, f"{args.output.name}, {name}")
+        kept = _judge(table, views, rule, jobs, report, cluster or here)
     with replacing(args.output.with_name(f"{args.output.name}.report.json")) as file:
         file.write(json.dumps(report.record(), indent=1).encode() + b"\n")
     print(report.text())
     if not any(kept):
         raise JobError(f"{args.output}: no row is kept, so it is not written; {args.output}.report.json says why")
     chosen = iter(kept)
-    count = table.write(lambda row: row if next(chosen) else None)
+    count = table.write(row for row in table.rows() if next(chosen))
     print_summary(tallies, rows=total, kept=count, file=str(args.output))
     return 0
+
+
+def _ask(table: Table, views: Views, servers: Servers, job: Job, title: str) -> list[Tally]:
+    def questions() -> Iterator[Question]:
+        return (question for row in table.rows() for question in views.questions(row, table.images, job.answers))
+
+    missing = sum(1 for _ in questions())
+    if not missing:
+        return []
+    with servers.up() as settings:
+        return [job.ask(settings, questions(), missing, title)]
 
 
 def _models(words: Sequence[str]) -> dict[str, str]:
@@ -173,7 +184,7 @@ class Views:
             if modality == "caption":
                 yield Question(key, [{"role": "user", "content": self._about_caption(asked)}])
             else:
-                yield Question(key, lambda asked=asked: self.asking.messages(asked, images))
+                yield Question(key, partial(self.asking.messages, asked, images))
 
     def key(self, row: Row, modality: Modality, shift: int) -> str:
         seen = [row.images[0], self.asking.max_pixels] if modality == "image" else self._caption(row)
@@ -183,12 +194,11 @@ class Views:
     def keys(self, row: Row) -> list[str]:
         return [self.key(row, *kind) for kind in self.kinds]
 
-    def letters(self, row: Row, answers: Answers) -> dict[Modality, list[str | None]]:
-        """What a model answered, as letters of the row's own order."""
+    def letters(self, row: Row, answers: Sequence[str]) -> dict[Modality, list[str | None]]:
+        """What a model answered to each key, as letters of the row's own order."""
         found: dict[Modality, list[str | None]] = {modality: [] for modality in MODALITIES}
-        for modality, shift in self.kinds:
-            (choice,) = answers.of(self.key(row, modality, shift))[:1]
-            letter = letter_of(choice.text, options_of(reordered(row, shift) if shift else row))
+        for (modality, shift), text in zip(self.kinds, answers, strict=True):
+            letter = letter_of(text, options_of(reordered(row, shift) if shift else row))
             found[modality].append(letter and OPTION_LETTERS[OPTION_LETTERS.index(letter) - shift])
         return found
 
@@ -220,20 +230,34 @@ class Rule:
         return wrong >= self.wrong_from_image and right >= self.right_from_caption
 
 
-def _judge(table: Table, views: Views, rule: Rule, jobs: Mapping[str, Job], report: Report) -> list[bool]:
+def _judge(
+    table: Table, views: Views, rule: Rule, jobs: Mapping[str, Job], report: Report, mapped: Mapped
+) -> list[bool]:
     """Whether each row is kept, with the table of what was answered to it."""
+
+    def answered() -> Iterator[Answered]:
+        for row in table.rows():
+            keys = views.keys(row)
+            refused = any(key in job.refused for job in jobs.values() for key in keys)
+            texts = {name: [job.answers.of(key)[0].text for key in keys] for name, job in jobs.items() if not refused}
+            yield row, texts
+
     kept = []
     with replacing(table.output.with_name(f"{table.output.name}.table.jsonl")) as file:
-        for row in table.rows():
-            if any(key in job.refused for job in jobs.values() for key in views.keys(row)):
+        for row, letters in mapped(partial(_letters, views), answered(), READ_AT_ONCE):
+            if not letters:
                 kept.append(False)
                 continue
-            letters = {name: views.letters(row, job.answers) for name, job in jobs.items()}
             kept.append(rule.keeps(row.answer, list(letters.values())))
             report.add(row.answer, letters, kept[-1])
             record = {"index": row.index, "answer": row.answer, "kept": kept[-1], "models": letters}
             file.write(json.dumps(record).encode() + b"\n")
     return kept
+
+
+def _letters(views: Views, answered: Answered) -> tuple[Row, dict[str, Letters]]:
+    row, texts = answered
+    return row, {name: views.letters(row, answers) for name, answers in texts.items()}
 
 
 @dataclass

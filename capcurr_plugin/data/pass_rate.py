@@ -7,13 +7,15 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from capcurr_plugin.arguments import positive
-from capcurr_plugin.chat import Choice, Question, Sampling, Unusable
+from capcurr_plugin.chat import Choice, Question, Sampling, Tally, Unusable
 from capcurr_plugin.data.asking import (
     Job,
+    Servers,
     Table,
     add_sampling_arguments,
     add_server_arguments,
@@ -24,12 +26,14 @@ from capcurr_plugin.data.asking import (
 from capcurr_plugin.errors import InputError
 from capcurr_plugin.images import MAX_PIXELS, data_url
 from capcurr_plugin.prompt import PLACEMENTS, TRAINING, Placement, system_message, user_turn
+from capcurr_plugin.ray_jobs import add_ray_arguments, here, mapped_by
 from capcurr_plugin.row_files import BadRows, check_output
 from capcurr_plugin.rows import IMAGE_MARK, ImageRoot, Row, RowError
 
 K = 16
 PUBLISHED = Sampling(temperature=0.7, top_p=0.9, max_tokens=1024)
 CONFIDENCE = 0.95
+SCORED_AT_ONCE = 256  # rows that are one piece of a cluster's work
 STEP = 4  # answers that --until-width asks for at a time
 
 DESCRIPTION = f"""\
@@ -58,6 +62,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-pixels", type=positive, metavar="N", help="larger images are made smaller")
     add_server_arguments(parser)
     add_sampling_arguments(parser, PUBLISHED)
+    add_ray_arguments(parser, "read and resize images and score answers")
+    parser.add_argument(
+        "--seed",
+        type=int,
+        metavar="N",
+        help="give each request a seed of its own by this one (default: none, as vLLM is slower with them)",
+    )
     BadRows.add_argument(parser, beside="OUT")
 
 
@@ -70,25 +81,33 @@ def run(args: argparse.Namespace) -> int:
     table = Table(args.input, args.output, ImageRoot(args.image_root or args.input.parent), args.on_bad_row)
     asking = Asking(args.prompt, args.min_pixels, args.max_pixels)
     total = sum(1 for _ in table.rows())  # a bad row, or one whose image is missing, is told before a model is asked
-    servers = servers_of(args, sampling_of(args), args.api_base, args.model)
-    job = Job.start(args, servers, prompt=args.prompt)
+    servers = servers_of(args, sampling_of(args, args.seed), args.api_base, args.model)
+    with mapped_by(args) as cluster:
+        job = Job.start(args, servers, cluster=cluster, prompt=args.prompt)
+        tallies = _ask(args, table, asking, servers, job)
+        count = table.write((cluster or here)(_measured, _answered(table, asking, job, args.k), SCORED_AT_ONCE))
+    print_summary(tallies, rows=count, of=total, file=str(args.output), answers_file=str(job.answers.path))
+    return 0
 
+
+def _ask(args: argparse.Namespace, table: Table, asking: Asking, servers: Servers, job: Job) -> list[Tally]:
     def questions() -> Iterator[Question]:
         asked = (_question(row, table.images, asking, job, args.k, args.until_width) for row in table.rows())
         return (question for question in asked if question.wants)
 
-    tallies = []
-    if missing := sum(1 for _ in questions()):
-        with servers.up() as settings:
-            tallies.append(job.ask(settings, questions(), missing, args.output.name))
+    missing = sum(1 for _ in questions())
+    if not missing:
+        return []
+    with servers.up() as settings:
+        return [job.ask(settings, questions(), missing, args.output.name)]
 
-    def measured(row: Row) -> Row | None:
+
+def _answered(table: Table, asking: Asking, job: Job, k: int) -> Iterator[tuple[Row, list[Choice]]]:
+    """The rows with their answers, without those that were refused."""
+    for row in table.rows():
         key = asking.key(row)
-        return None if key in job.refused else _measured(row, job.answers.of(key)[: args.k])
-
-    count = table.write(measured)
-    print_summary(tallies, rows=count, of=total, file=str(args.output), answers_file=str(job.answers.path))
-    return 0
+        if key not in job.refused:
+            yield row, job.answers.of(key)[:k]
 
 
 @dataclass(frozen=True)
@@ -128,7 +147,7 @@ class Asking:
 
 def _question(row: Row, images: ImageRoot, asking: Asking, job: Job, k: int, width: float | None) -> Question:
     key = asking.key(row)
-    messages = (lambda: asking.messages(row, images)) if row.images else asking.messages(row, images)
+    messages = partial(asking.messages, row, images) if row.images else asking.messages(row, images)
     has = job.answers.count(key)
     if width is None:
         return Question(key, messages, k - has, has)
@@ -177,9 +196,10 @@ def _interval(correctness: Sequence[bool]) -> tuple[float, float]:
     return wilson_interval(sum(correctness), len(correctness), CONFIDENCE)
 
 
-def _measured(row: Row, choices: Sequence[Choice]) -> Row:
+def _measured(answered: tuple[Row, Sequence[Choice]]) -> Row:
     from capcurr_plugin.reward import extract_boxed
 
+    row, choices = answered
     row.predictions = [extract_boxed(choice.text) for choice in choices]
     row.correctness = _correctness(row, choices)
     row.pass_rate = sum(row.correctness) / len(row.correctness)

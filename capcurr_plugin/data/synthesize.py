@@ -42,6 +42,7 @@ from capcurr_plugin.row_files import BadRows, OnBadRow, RecordReader, check_outp
 from capcurr_plugin.rows import CHOICE_SOURCE, MAX_INDEX_LENGTH, ImageRoot, Row, RowError
 
 PUBLISHED = Sampling(temperature=0.0, max_tokens=512)
+SEED = 42
 RETRIES, RETRY_TEMPERATURE = 2, 0.7  # a draft that is rejected would come again at temperature 0
 MAX_CAPTION_CHARACTERS = 20_000
 REQUEST = "Answer with the letter of the right option only."
@@ -64,6 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--retries", type=int, default=RETRIES, metavar="N", help="of a rejected draft (%(default)s)")
     add_server_arguments(parser)
     add_sampling_arguments(parser, PUBLISHED)
+    parser.add_argument("--seed", type=int, default=SEED, metavar="N", help="of letters and subjects (%(default)s)")
     BadRows.add_argument(parser, beside="OUT")
 
 

@@ -18,13 +18,14 @@ from verl.utils.dataset.rl_dataset import RLHFDataset
 from verl.utils.tokenizer import build_multimodal_processor_inputs
 
 from capcurr_plugin import parquet
+from capcurr_plugin.curriculum import ORDERS, needs_pass_rate
 from capcurr_plugin.errors import InputError
 from capcurr_plugin.prompt import PLACEMENTS, TRAINING
 from capcurr_plugin.row_files import BadRows, RowReader, write_rows
 from capcurr_plugin.rows import CAPABILITIES, ImageRoot
 from capcurr_plugin.verl_form import VerlForm
 from capcurr_plugin.verl_host.internvl import bounded
-from capcurr_plugin.verl_host.order import ORDERS, epoch_order, needs_pass_rate
+from capcurr_plugin.verl_host.order import epoch_order
 
 logger = logging.getLogger(__name__)
 

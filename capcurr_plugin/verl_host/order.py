@@ -2,32 +2,20 @@
 
 import random
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal, get_args
+from typing import Any
 
 from torch.utils.data import Sampler
 
-from capcurr_plugin.rows import CAPABILITIES
-
-Order = Literal["shuffled", "difficulty", "capability", "capability_then_difficulty"]
-ORDERS: tuple[Order, ...] = get_args(Order)
-
-
-def needs_pass_rate(order: Order) -> bool:
-    return "difficulty" in order
+from capcurr_plugin.curriculum import Order, sort_key
 
 
 def epoch_order(
     order: Order, capabilities: Sequence[str], pass_rates: Sequence[float | None], seed: int, epoch: int
 ) -> list[int]:
-    """The rows of one epoch. Difficulty goes from easy to hard; each epoch shuffles what the order leaves open."""
+    """The rows of one epoch; each epoch shuffles what the order leaves open."""
     places = list(range(len(capabilities)))
     random.Random(f"{seed} {epoch}").shuffle(places)
-
-    def key(place: int) -> tuple[int, float]:
-        rank = CAPABILITIES.index(capabilities[place]) if order.startswith("capability") else 0  # pyright: ignore[reportArgumentType]
-        return rank, -(pass_rates[place] or 0.0) if needs_pass_rate(order) else 0.0
-
-    return sorted(places, key=key)
+    return sorted(places, key=lambda place: sort_key(order, capabilities[place], pass_rates[place]))
 
 
 class OrderSampler(Sampler[int]):

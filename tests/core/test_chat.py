@@ -26,7 +26,7 @@ def completion(texts):
 
 def echo(body):
     """As many answers as are asked for, each with the question and the request's seed."""
-    return completion([f"{servers.asked_text(body)}, {body['seed']}-{n}" for n in range(body["n"])])
+    return completion([f"{servers.asked_text(body)}, {body.get('seed')}-{n}" for n in range(body["n"])])
 
 
 def few(most):
@@ -63,7 +63,7 @@ class Kept(dict):
 
 def ask(urls, asked, **settings):
     kept = Kept()
-    settings = {"model": "m", "parallel": 16, "timeout": 10, **settings}
+    settings = {"model": "m", "parallel": 16, "timeout": 10, "sampling": Sampling(seed=42), **settings}
     tally = ask_all(Settings([urls] if isinstance(urls, str) else urls, **settings), asked, kept.keep, kept.refuse)
     return kept, tally
 
@@ -87,9 +87,10 @@ def test_each_question_gets_its_answers_in_one_request():
 
 def test_sampling_key_and_further_fields_are_sent():
     with servers.serving(echo) as server:
-        sampling = Sampling(0.7, 0.9, 5, seed=3, more={"response_format": {"type": "json_object"}})
+        sampling = Sampling(0.7, 0.9, 5, more={"response_format": {"type": "json_object"}})
         ask(server.url, questions(1), sampling=sampling, api_key="secret")
     sent = server.requests[0]
+    assert "seed" not in sent
     assert (sent["temperature"], sent["top_p"], sent["max_tokens"]) == (0.7, 0.9, 5)
     assert sent["response_format"] == {"type": "json_object"}
     assert sent["headers"]["authorization"] == "Bearer secret"

@@ -27,6 +27,9 @@ def read(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+SEED = ["--seed", "42"]  # the served models here answer by it
+
+
 def solver(body):
     """Right in as many of a hundred answers as the question's number says, by the request's seed."""
     number = int(servers.asked_text(body).split(", ")[1].split("?")[0])
@@ -37,7 +40,7 @@ def solver(body):
 
 
 def measure(*words, code=0):
-    assert main(["data", "pass-rate", *map(str, words)]) == code
+    assert main(["data", "pass-rate", *map(str, words), *SEED]) == code
 
 
 def test_rows_get_predictions_correctness_and_a_pass_rate_with_its_interval(tmp_path, capsys):
@@ -180,11 +183,11 @@ def test_a_run_that_is_killed_at_any_moment_ends_with_the_same_file(tmp_path):
         measure(rows, tmp_path / "whole.jsonl", "--api-base", server.url, "-k", 4)
         server.answered.clear()
         out, journal = tmp_path / "killed.jsonl", tmp_path / "killed.jsonl.answers.jsonl"
-        words = [rows, out, "--api-base", server.url, "-k", 4, "--parallel", 2]
+        words = [rows, out, "--api-base", server.url, "-k", 4, "--parallel", 2, *SEED]
         kill_often(["data", "pass-rate", *words], [journal])
         kept = Counter(json.loads(line).get("key") for line in journal.read_bytes().splitlines() if line.endswith(b"}"))
         assert 20 <= sum(kept.values()) < 60  # every run was killed in the middle of its work
-        measure(*words)
+        measure(*words[: -len(SEED)])
     assert out.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
     # What was on its way at a kill was asked again: at most the two requests in flight
     assert len(server.answered) <= 60 + 2 * 20
@@ -246,3 +249,17 @@ def test_a_wrong_command_line_is_one_line(tmp_path, capsys, words, told):
     assert told in said
     assert said.count("\n") == 1
     assert not (tmp_path / "out.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--ray-address", "auto"], "--ray-address goes with --ray"),
+        (["--ray"], "--ray: Ray cannot be imported (No module named 'ray'); it comes with verl"),
+    ],
+)
+def test_what_ray_needs_is_told(tmp_path, capsys, words, said):
+    rows = write_rows(tmp_path / "rows.jsonl", 1)
+    with servers.serving(solver) as server:
+        measure(rows, tmp_path / "out.jsonl", "--api-base", server.url, *words, code=2)
+    assert capsys.readouterr().err == f"capcurr: error: {said}\n"

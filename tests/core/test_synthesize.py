@@ -148,7 +148,7 @@ def test_a_run_that_is_killed_at_any_moment_ends_with_the_same_file(tmp_path):
 
     def slow(body):
         time.sleep(0.01)
-        dice = random.Random(body["seed"])
+        dice = random.Random(f"{body['temperature']} {body['messages']}")
         return answering(GOOD if dice.random() < 0.6 else "no")
 
     with servers.serving(slow) as server:

@@ -4,10 +4,11 @@ import json
 
 import pytest
 
+from capcurr_plugin.curriculum import ORDERS
 from capcurr_plugin.errors import InputError
 from capcurr_plugin.prompt import UNIFIED_PROMPT
 from capcurr_plugin.rows import CAPABILITIES
-from capcurr_plugin.verl_host.order import ORDERS, OrderSampler, epoch_order
+from capcurr_plugin.verl_host.order import OrderSampler, epoch_order
 
 pytestmark = pytest.mark.slow
 

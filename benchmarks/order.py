@@ -42,25 +42,43 @@ K = 16
 
 
 def write_rows(path: Path, count: int) -> None:
+    """A third of them as each of the three published sets has them."""
     chance = random.Random(0)
     with path.open("w", encoding="utf-8") as file:
         for number in range(count):
-            target, *options = chance.sample(THINGS, 4)
-            answer, difficulty = chance.choice("ABCD"), chance.random()
+            problem, answer, others = (perception, text_only, visual)[number % 3](number, chance)
+            difficulty = chance.random()
             correctness = [chance.random() < difficulty for _ in range(K)]
-            texts = "".join(f"\n{letter}: {text}" for letter, text in zip("ABCD", [*options, "none"], strict=True))
+            images = [f"images/train_{number:07d}.jpg"] * problem.count("<image>")
             row = {
-                "index": f"docci_{number}",
-                "problem": f"<image>Which object is {chance.choice(PLACES)} the {target} in picture {number}?{texts}\n"
-                "Answer with the letter of the right option only.",
+                "index": f"row_{number}",
+                "problem": problem,
                 "answer": answer,
-                "images": [f"images/train_{number:07d}.jpg"],
-                "source": "docci",
-                "predictions": [answer if right else chance.choice("ABCD") for right in correctness],
-                "correctness": correctness,
-                "pass_rate": sum(correctness) / K,
+                "images": images,
+                "source": "made up",
             }
+            row["predictions"] = [answer if right else chance.choice(others) for right in correctness]
+            row |= {"correctness": correctness, "pass_rate": sum(correctness) / K}
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def perception(number: int, chance: random.Random) -> tuple[str, str, list[str]]:
+    target, *options = chance.sample(THINGS, 4)
+    texts = "".join(f"\n{letter}: {text}" for letter, text in zip("ABCD", [*options, "none"], strict=True))
+    question = f"<image>Which object is {chance.choice(PLACES)} the {target} in picture {number}?{texts}"
+    return f"{question}\nAnswer with the letter of the right option only.", chance.choice("ABCD"), list("ABCD")
+
+
+def text_only(number: int, chance: random.Random) -> tuple[str, str, list[str]]:
+    a, b, c = (chance.randrange(2, 999) for _ in range(3))
+    question = f"Let $x$ be a real number with $\\frac{{{a}}}{{{b}}} x + {c} = {number}$. What is $x$, in lowest terms?"
+    return question, f"\\frac{{{(number - c) * b}}}{{{a}}}", [f"{chance.randrange(10**6) / 100}" for _ in range(K)]
+
+
+def visual(number: int, chance: random.Random) -> tuple[str, str, list[str]]:
+    a, b = chance.sample(THINGS, 2)
+    question = f"<image>Subtract all {a}s and add {number} {b}s. How many objects are left in the picture?"
+    return question, str(number + chance.randrange(10)), [str(number + n) for n in range(10)]
 
 
 def measure(program: str, source: Path, target: Path) -> tuple[float, float]:

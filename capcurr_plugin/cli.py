@@ -27,6 +27,7 @@ COMMANDS = {
     "data captions": ("capcurr_plugin.data.captions", "write captions as supervised training data"),
     "data convert": ("capcurr_plugin.data.convert", "convert and check row files: JSON Lines, Parquet, verl's form"),
     "data filter": ("capcurr_plugin.data.filter", "keep the questions that models cannot answer from the image"),
+    "data overlap": ("capcurr_plugin.data.overlap", "find training rows that leak benchmarks, and leave them out"),
     "data pass-rate": ("capcurr_plugin.data.pass_rate", "measure how often a served model solves each row"),
     "data synthesize": ("capcurr_plugin.data.synthesize", "have a model write questions from captions"),
     "data order": ("capcurr_plugin.data.order", "order rows for a curriculum: by difficulty, by capability, or both"),

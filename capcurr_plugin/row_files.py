@@ -166,10 +166,11 @@ class RecordReader:
             self.refuse("the row is nested too deeply", raw)
         return ()
 
-    def refuse(self, reason: str, raw: Any) -> None:
-        """Hand the row that was read last to the bad ones. `raw`: its line, or the object that stood in its place."""
+    def refuse(self, reason: str, raw: Any, number: int | None = None) -> None:
+        """Hand a row, by default the one that was read last, to the bad ones. `raw`: its line, or the object that stood
+        in its place."""
         text = raw.decode("utf-8", "backslashreplace") if isinstance(raw, bytes) else json.dumps(raw, default=repr)
-        self.bad.refuse(self.path, self.unit, self.number, reason, text)
+        self.bad.refuse(self.path, self.unit, number or self.number, reason, text)
 
     def _jsonl_records(self) -> Iterator[tuple[dict[str, Any] | RowError, bytes]]:
         size = self.path.stat().st_size

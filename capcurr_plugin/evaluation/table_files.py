@@ -38,17 +38,21 @@ class Unreadable(Exception):
     """The table cannot be read; says why, without the file's name."""
 
 
-def read_rows(path: Path, columns: Iterable[str]) -> Iterator[Row]:
+def read_rows(
+    path: Path, columns: Iterable[str], max_bytes: int | None = None, max_cell: int | None = None
+) -> Iterator[Row]:
     """The rows, with those of the columns that the table has. A column is found in any case of its letters, but for the
-    options of a question, whose names are one letter."""
+    options of a question, whose names are one letter. The bounds are those above, unless they are given."""
     wanted = list(columns)
+    max_bytes = max_bytes or MAX_BYTES
     try:
         size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise Unreadable(f"has over {MAX_BYTES >> 20:,} MiB")
+        if size > max_bytes:
+            raise Unreadable(f"has over {max_bytes >> 20:,} MiB")
         if not size:
             raise Unreadable("is empty")
-        yield from _selected(_READERS[path.suffix.lower()](path), wanted)
+        with _long_cells(max_cell or MAX_CELL):
+            yield from _selected(_READERS[path.suffix.lower()](path), wanted)
     except OSError as error:
         raise Unreadable(f"cannot be read ({error.strerror or error})") from None
 
@@ -98,7 +102,7 @@ def _text(cell: Any) -> str:
 
 
 def _delimited(path: Path) -> Iterator[Sequence[str]]:
-    with _long_cells(), path.open(encoding="utf-8-sig", newline="") as file:
+    with path.open(encoding="utf-8-sig", newline="") as file:
         try:
             for cells in csv.reader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True):
                 if cells:
@@ -110,9 +114,9 @@ def _delimited(path: Path) -> Iterator[Sequence[str]]:
 
 
 @contextmanager
-def _long_cells() -> Iterator[None]:
-    """The csv module's limit, which is one for the whole process, is too low for long responses."""
-    before = csv.field_size_limit(MAX_CELL)
+def _long_cells(characters: int) -> Iterator[None]:
+    """The csv module's limit, which is one for the whole process, is too low for long responses, and for images."""
+    before = csv.field_size_limit(characters)
     try:
         yield
     finally:

@@ -1,20 +1,11 @@
-"""One file for all verdicts and what they cost: a verdict is paid for once, whichever run asks for it again.
+"""One file for all verdicts and what they cost: a verdict is paid for once, whichever run asks for it again."""
 
-SQLite, because several processes judge at once and any of them may be killed at any moment.
-"""
-
-import os
-import sqlite3
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from capcurr_plugin.database import Database, cache_folder
 from capcurr_plugin.errors import JobError
-
-CACHE = "CAPCURR_CACHE"  # the folder; by default that of the user's caches
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS verdicts (
@@ -48,8 +39,7 @@ class Spend:
 
 
 def default_path() -> Path:
-    folder = os.environ.get(CACHE) or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "capcurr"
-    return Path(folder) / "verdicts.sqlite"
+    return cache_folder() / "verdicts.sqlite"
 
 
 class Ledger:
@@ -57,12 +47,10 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock = threading.Lock()
-        self._connection: sqlite3.Connection | None = None
-        self._owner = 0
+        self._database = Database(path, _TABLES, "verdicts")
 
     def verdict(self, key: str) -> Reply | None:
-        with self._database() as database:
+        with self._database.transaction() as database:
             row = database.execute(
                 "SELECT text, stop, input_tokens, output_tokens FROM verdicts WHERE key = ?", (key,)
             ).fetchone()
@@ -70,7 +58,7 @@ class Ledger:
 
     def begin(self, run: str, judge: str, at_most_usd: float, bound_usd: float | None) -> int:
         """Enter a call that may cost so much, unless that is more than the run's bound leaves."""
-        with self._database() as database:
+        with self._database.transaction() as database:
             spent = database.execute("SELECT COALESCE(SUM(usd), 0) FROM calls WHERE run = ?", (run,)).fetchone()[0]
             if bound_usd is not None and spent + at_most_usd > bound_usd:
                 raise OverBudget(
@@ -86,7 +74,7 @@ class Ledger:
     def end(self, call: int, key: str, judge: str, reply: Reply, usd: float) -> None:
         """Keep the verdict, and what it did cost."""
         tokens = (reply.input_tokens, reply.output_tokens)
-        with self._database() as database:
+        with self._database.transaction() as database:
             database.execute(
                 "INSERT OR REPLACE INTO verdicts VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (key, judge, reply.text, reply.stop, *tokens, time.time()),
@@ -98,40 +86,14 @@ class Ledger:
 
     def give_up(self, call: int) -> None:
         """The judge refused the call before it did any work."""
-        with self._database() as database:
+        with self._database.transaction() as database:
             database.execute("DELETE FROM calls WHERE id = ?", (call,))
 
     def spend(self, run: str) -> Spend:
-        with self._database() as database:
+        with self._database.transaction() as database:
             row = database.execute(
                 "SELECT COUNT(*), COUNT(*) - COALESCE(SUM(answered), 0), COALESCE(SUM(input_tokens), 0),"
                 " COALESCE(SUM(output_tokens), 0), COALESCE(SUM(usd), 0) FROM calls WHERE run = ?",
                 (run,),
             ).fetchone()
         return Spend(*row)
-
-    @contextmanager
-    def _database(self) -> Iterator[sqlite3.Connection]:
-        """A transaction that no other process is in."""
-        with self._lock:
-            try:
-                database = self._opened()
-                database.execute("BEGIN IMMEDIATE")
-                try:
-                    yield database
-                    database.execute("COMMIT")
-                except BaseException:
-                    database.execute("ROLLBACK")
-                    raise
-            except sqlite3.Error as error:
-                raise JobError(f"{self.path}: the verdicts cannot be kept ({error})") from None
-
-    def _opened(self) -> sqlite3.Connection:
-        if self._connection is None or self._owner != os.getpid():  # SQLite does not survive a fork
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._connection = sqlite3.connect(self.path, timeout=60, isolation_level=None, check_same_thread=False)
-            self._owner = os.getpid()
-            self._connection.execute("PRAGMA journal_mode = WAL")
-            self._connection.execute("PRAGMA synchronous = NORMAL")
-            self._connection.executescript(_TABLES)
-        return self._connection

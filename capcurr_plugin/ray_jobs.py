@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeVar
 from capcurr_plugin.errors import InputError
 
 CONNECT_SECONDS = 10
+PIECES = 512  # of the work are one Ray Data job, so that all of it need not be in memory at once
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -35,16 +36,18 @@ def on_cluster(function: Callable[[Item], Result], items: Iterable[Item], at_onc
     import pyarrow as pa
 
     ray = _ray()
-    waiting, blocks = iter(items), []
-    while piece := [pickle.dumps(item) for item in itertools.islice(waiting, at_once)]:
-        blocks.append(ray.put(pa.table({"item": pa.array(piece, pa.large_binary())})))
-    if not blocks:
-        return
-    work = partial(_worked, function)
-    done = ray.data.from_arrow_refs(blocks).map_batches(work, batch_size=None, batch_format="pyarrow")
-    for batch in done.iter_batches(batch_size=None, batch_format="pyarrow"):
-        for result in batch.column("result"):
-            yield pickle.loads(result.as_py())  # of our own workers
+    waiting, work = iter(items), partial(_worked, function)
+    while pieces := list(itertools.islice(_pieces(waiting, at_once), PIECES)):
+        data = ray.data.from_arrow([pa.table({"item": pa.array(piece, pa.large_binary())}) for piece in pieces])
+        done = data.map_batches(work, batch_size=None, batch_format="pyarrow")
+        for batch in done.iter_batches(batch_size=None, batch_format="pyarrow"):
+            for result in batch.column("result"):
+                yield pickle.loads(result.as_py())
+
+
+def _pieces(items: Iterator[Any], at_once: int) -> Iterator[list[bytes]]:
+    while piece := [pickle.dumps(item) for item in itertools.islice(items, at_once)]:
+        yield piece
 
 
 def _worked(function: Callable[[Any], Any], batch: Any) -> Any:

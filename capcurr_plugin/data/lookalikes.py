@@ -8,7 +8,7 @@ each machine finds the same. `benchmarks/overlap.py` measures what is found and 
 
 import functools
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from capcurr_plugin.database import Database, cache_folder
 from capcurr_plugin.images import BadImage, open_image, read_image
+from capcurr_plugin.ray_jobs import Mapped
 from capcurr_plugin.reward.workers import cores
 
 if TYPE_CHECKING:
@@ -36,7 +37,11 @@ HASH_BYTES = 2 * BITS // 8
 COPY_BYTES = COPY * COPY * 3
 CONTRAST = 64  # whole numbers to a contrast
 NEAREST = 100  # that a picture matches at most, beside itself; more have its style, and are no news
+ROWS_AT_ONCE, ROWS_AT_ONCE_ON_CLUSTER = 256, 4096  # whose images are fingerprinted together
+IMAGES_AT_ONCE = 32  # that are one piece of a cluster's work
 BATCH, BLOCK = 512, 1024  # pictures that are compared at once with so many
+
+Image = tuple[Path | bytes, str]  # a file or its content, and what it is called
 
 # The form of what is stored is part of the name: change it with anything above that changes a fingerprint.
 _TABLES = "CREATE TABLE IF NOT EXISTS fingerprints_1 (file BLOB PRIMARY KEY, pixels BLOB, looks BLOB)"
@@ -92,9 +97,11 @@ def _cosines() -> "np.ndarray":
 
 
 class Fingerprinter:
-    """Takes fingerprints on all cores, once for each content of a file: they are kept in the user's cache."""
+    """Takes fingerprints on all cores or on a cluster, once for each content of a file: they are kept in the user's
+    cache."""
 
-    def __init__(self, path: Path | None = None) -> None:
+    def __init__(self, path: Path | None = None, cluster: Mapped | None = None) -> None:
+        self._cluster = cluster
         self._kept = Database(path or cache_folder() / "fingerprints.sqlite", _TABLES, "fingerprints of images")
         # Decoding and resizing, where the time goes, hold no lock of the interpreter's.
         self._threads = ThreadPoolExecutor(cores())
@@ -105,32 +112,44 @@ class Fingerprinter:
     def __exit__(self, *_: object) -> None:
         self._threads.shutdown(cancel_futures=True)
 
-    def all(self, images: Iterable[tuple[Path | bytes, str]]) -> list[Fingerprint | str]:
-        """Of each file or content, which is called by the name beside it; or the reason why there is none."""
-        taken = list(self._threads.map(self._one, images))
-        new = [(file, one.pixels, one.looks) for one, file in taken if file and isinstance(one, Fingerprint)]
-        if new:
+    @property
+    def rows_at_once(self) -> int:
+        """A cluster wants more to do at a time."""
+        return ROWS_AT_ONCE if self._cluster is None else ROWS_AT_ONCE_ON_CLUSTER
+
+    def all(self, images: Sequence[Image]) -> list[Fingerprint | str]:
+        """Of each image; or the reason why there is none."""
+        known = list(self._threads.map(self._known, images))
+        new = [image for image, one in zip(images, known, strict=True) if one is None]
+        made = list(self._cluster(_made, new, IMAGES_AT_ONCE) if self._cluster else self._threads.map(_made, new))
+        self._keep([(file, one) for file, one in made if isinstance(one, Fingerprint)])
+        rest = iter(made)
+        return [next(rest)[1] if one is None else one for one in known]
+
+    def _keep(self, made: Sequence[tuple[bytes, Fingerprint]]) -> None:
+        if made:
+            rows = [(file, one.pixels, one.looks) for file, one in made]
             with self._kept.transaction() as database:
-                database.executemany("INSERT OR REPLACE INTO fingerprints_1 VALUES (?, ?, ?)", new)
-        return [one for one, _ in taken]
+                database.executemany("INSERT OR REPLACE INTO fingerprints_1 VALUES (?, ?, ?)", rows)
 
-    def _one(self, image: tuple[Path | bytes, str]) -> tuple[Fingerprint | str, bytes | None]:
-        """And the digest of the file, where the fingerprint is new."""
-        source, name = image
+    def _known(self, image: Image) -> Fingerprint | str | None:
         try:
-            content = read_image(source, name)
-            file = hashlib.sha256(content).digest()
-            known = self._known(file)
-            if known:
-                return known, None
-            return fingerprint_of(open_image(content, name, SIDE)), file
+            file = hashlib.sha256(read_image(*image)).digest()
         except BadImage as error:
-            return str(error), None
-
-    def _known(self, file: bytes) -> Fingerprint | None:
+            return str(error)
         with self._kept.transaction() as database:
             row = database.execute("SELECT pixels, looks FROM fingerprints_1 WHERE file = ?", (file,)).fetchone()
         return Fingerprint(*row) if row and len(row[1]) in (0, HASH_BYTES + COPY_BYTES) else None
+
+
+def _made(image: Image) -> tuple[bytes, Fingerprint | str]:
+    """And the digest of the file's content."""
+    source, name = image
+    try:
+        content = read_image(source, name)
+        return hashlib.sha256(content).digest(), fingerprint_of(open_image(content, name, SIDE))
+    except BadImage as error:
+        return b"", str(error)
 
 
 class Lookalikes:

@@ -18,8 +18,7 @@ from capcurr_plugin.rows import ImageRoot, Row, RowError
 Kind = Literal["exact-image", "near-image", "exact-text", "near-text", "image-and-text"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
-CHUNK = 256  # rows, or questions, that are held at a time
-CHUNK_BYTES = 64 << 20  # of these, likewise
+CHUNK_BYTES = 64 << 20  # of rows, or questions, that are held at a time
 REMEMBERED = 1 << 14  # image files whose matches are kept, because rows share images
 
 Item = TypeVar("Item")
@@ -88,7 +87,8 @@ class Benchmarks:
         own: dict[str, list[int]] = {}  # pictures, by the index of the question
         waiting: list[Question] = []
         with progress_bar() as tell:
-            for chunk in _chunks(read_questions(table, self._bad, tell, self.with_images), _size_of_question):
+            questions = read_questions(table, self._bad, tell, self.with_images)
+            for chunk in _chunks(questions, self.fingerprinter.rows_at_once, _size_of_question):
                 for question, pictures in self._pictures(table, chunk):
                     if question.same_images_as is not None:
                         waiting.append(question)
@@ -154,13 +154,13 @@ class Benchmarks:
         return self.asked[question].benchmark, self.asked[question].number
 
 
-def _chunks(items: Iterable[Item], size_of: Callable[[Item], int]) -> Iterator[list[Item]]:
+def _chunks(items: Iterable[Item], count: int, size_of: Callable[[Item], int]) -> Iterator[list[Item]]:
     """As many as may be held at a time."""
     chunk, size = [], 0
     for item in items:
         chunk.append(item)
         size += size_of(item)
-        if len(chunk) == CHUNK or size > CHUNK_BYTES:
+        if len(chunk) == count or size > CHUNK_BYTES:
             yield chunk
             chunk, size = [], 0
     yield chunk
@@ -195,7 +195,7 @@ class Matcher:
 
     def judged(self) -> Iterator[Judged]:
         found = False
-        for chunk in _chunks(self._placed(), lambda one: len(repr(one))):
+        for chunk in _chunks(self._placed(), self.known.fingerprinter.rows_at_once, lambda one: len(repr(one))):
             self._match({place: name for _, _, places in chunk for name, place in places.items()})
             for number, row, places in chunk:
                 try:

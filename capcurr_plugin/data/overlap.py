@@ -20,6 +20,7 @@ from capcurr_plugin.errors import InputError
 from capcurr_plugin.evaluation.suites import load_suites
 from capcurr_plugin.images import require_pillow
 from capcurr_plugin.progress import progress_bar
+from capcurr_plugin.ray_jobs import add_ray_arguments, mapped_by
 from capcurr_plugin.row_files import (
     ENDINGS,
     BadRows,
@@ -100,6 +101,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=wordings.SIMILARITY,
         help=f"share of a question's runs of {wordings.NGRAM} words that a near text holds (default: %(default)s)",
     )
+    add_ray_arguments(parser, "take the images' fingerprints")
     BadRows.add_argument(parser, "OUT")
 
 
@@ -122,6 +124,7 @@ def run(args: argparse.Namespace) -> int:
     _check(args, tables)
     summary = Summary(frozenset(args.drop))
     with contextlib.ExitStack() as opened:
+        cluster = opened.enter_context(mapped_by(args))
         bad = opened.enter_context(BadRows(args.on_bad_row, args.out or args.report or args.rows[0]))
         # What is wrong with these is said before tables are read, which takes its time.
         sources = [(RowReader(path, bad), ImageRoot(args.image_root or path.parent)) for path in args.rows]
@@ -130,7 +133,7 @@ def run(args: argparse.Namespace) -> int:
         known = Benchmarks(
             Lookalikes(args.image_distance),
             Questions(args.text_similarity),
-            opened.enter_context(Fingerprinter()),
+            opened.enter_context(Fingerprinter(cluster=cluster)),
             bad,
             args.compare,
         )

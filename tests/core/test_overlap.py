@@ -19,7 +19,7 @@ from row_samples import choice, error_line, read_lines, read_rows, row, write_li
 
 from capcurr_plugin.cli import main
 from capcurr_plugin.data import lookalikes, matching, wordings
-from capcurr_plugin.data.lookalikes import Fingerprint, Lookalikes, Match, fingerprint_of
+from capcurr_plugin.data.lookalikes import ROWS_AT_ONCE, Fingerprint, Lookalikes, Match, fingerprint_of
 from capcurr_plugin.data.wordings import Questions, normal, runs
 from capcurr_plugin.row_files import write_rows
 
@@ -833,7 +833,7 @@ def test_chunks_change_nothing(tmp_path, monkeypatch):
     rows = training(tmp_path, *lines, images=pictures)
     first = matches(tmp_path, rows, "--benchmarks", *tables)
     assert len(first) > 50
-    monkeypatch.setattr(matching, "CHUNK", 7)
+    monkeypatch.setattr(lookalikes, "ROWS_AT_ONCE", 7)
     monkeypatch.setattr(matching, "CHUNK_BYTES", 3000)
     monkeypatch.setattr(matching, "REMEMBERED", 5)
     monkeypatch.setenv("CAPCURR_CACHE", str(tmp_path / "another cache"))
@@ -868,20 +868,31 @@ def cached(folder):
         return database.execute("SELECT COUNT(*) FROM fingerprints_1").fetchone()[0] if tables else 0
 
 
+# So that there is time for a kill, on however busy a machine.
+SLOWLY = """
+import time
+from capcurr_plugin.cli import main
+from capcurr_plugin.data import lookalikes
+made = lookalikes._made
+lookalikes._made = lambda image: (time.sleep(0.02), made(image))[1]
+main({words})
+"""
+
+
 @pytest.mark.slow
 def test_a_killed_run_leaves_no_output_and_goes_on(tmp_path, capsys):
     suite, out = small_suite(tmp_path), tmp_path / "out.jsonl"
-    pictures = {f"{n}.png": diagram(n).resize((80, 60)) for n in range(4 * matching.CHUNK)}
+    pictures = {f"{n}.png": diagram(n).resize((80, 60)) for n in range(3 * ROWS_AT_ONCE)}
     rows = training(tmp_path, *[with_image(f"r{n}", name) for n, name in enumerate(pictures)], images=pictures)
-    command = [sys.executable, "-m", "capcurr_plugin.cli", "data", "overlap", rows, "--benchmarks", suite, "--out", out]
-    run = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    words = ["data", "overlap", str(rows), "--benchmarks", str(suite), "--out", str(out)]
+    run = subprocess.Popen([sys.executable, "-c", SLOWLY.format(words=words)], stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
-    while cached(tmp_path) < matching.CHUNK and time.monotonic() < deadline:
+    while cached(tmp_path) < ROWS_AT_ONCE and time.monotonic() < deadline:
         time.sleep(0.005)
     run.send_signal(signal.SIGKILL)
     assert run.wait(60) == -signal.SIGKILL
     assert not out.exists()
-    assert matching.CHUNK <= cached(tmp_path) < len(pictures)
+    assert ROWS_AT_ONCE <= cached(tmp_path) < len(pictures)
     assert summary(capsys, rows, "--benchmarks", suite, "--out", out)["kept"] == len(pictures)
     assert cached(tmp_path) == len(pictures) + 2
 

@@ -1,11 +1,12 @@
 """`--ray` does the same work on a cluster: the same requests, the same files."""
 
+import base64
 import hashlib
 import json
 
 import local_servers as servers
 import pytest
-from conftest import run_capcurr
+from conftest import run_capcurr, run_on_cpu
 
 pytestmark = pytest.mark.slow
 
@@ -82,6 +83,27 @@ def test_a_cluster_asks_the_same_and_writes_the_same(tmp_path, cluster, rows, co
     assert b"7.png" in written[f"out.jsonl{'.small' * (command == 'filter')}.refused.jsonl"]
 
 
+def test_fingerprints_are_the_same(tmp_path, cluster, rows):
+    """Of a benchmark's images, one in ten of the rows' own, and of all rows; one image is cut off."""
+    table = tmp_path / "T.tsv"
+    images = [base64.b64encode((rows.parent / f"{n}.jpg").read_bytes()).decode() for n in range(0, 80, 10)]
+    table.write_text("index\timage\tquestion\n" + "".join(f"{n}\t{i}\tWhat is it?\n" for n, i in enumerate(images)))
+
+    def found(name, *words):
+        folder = tmp_path / name
+        folder.mkdir()
+        words = ["--benchmarks", table, "--report", folder / "leaks.jsonl", "--out", folder / "out.jsonl", *words]
+        words += ["--on-bad-row", "skip"]
+        done = run_capcurr("data", "overlap", rows, *words, CAPCURR_CACHE=str(tmp_path / f"cache {name}"))
+        assert done.returncode == 0, done.stderr
+        return files(folder)
+
+    here = found("here")
+    assert found("there", "--ray", "--ray-address", cluster) == here
+    assert len(here["leaks.jsonl"].splitlines()) == len(images)
+    assert b"7.png" in here["out.jsonl.bad.jsonl"]
+
+
 def test_the_cluster_is_found_by_its_variable(tmp_path, cluster, rows):
     here = run("pass-rate", rows, tmp_path / "here", "--until-width", 0.7)
     assert run("pass-rate", rows, tmp_path / "there", "--until-width", 0.7, "--ray", RAY_ADDRESS=cluster) == here
@@ -94,3 +116,19 @@ def test_a_cluster_that_is_not_there_is_told(tmp_path, rows):
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("capcurr: error: --ray: no cluster at 127.0.0.1:1 (")
     assert "Traceback" not in done.stderr
+
+
+IN_MANY_JOBS = """
+import argparse
+from capcurr_plugin import ray_jobs
+
+ray_jobs.PIECES = 3
+values = [1, 1.0, None, "a", [2, 2.5], {"b": None}, b"c"] * 9
+with ray_jobs.mapped_by(argparse.Namespace(ray=True, ray_address=%r)) as mapped:
+    found = list(mapped(lambda value: [value, type(value).__name__], values, 4))
+assert found == [[value, type(value).__name__] for value in values]
+"""
+
+
+def test_values_keep_their_order_and_types_over_many_jobs(cluster):
+    run_on_cpu("-c", IN_MANY_JOBS % cluster)

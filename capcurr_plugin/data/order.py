@@ -34,7 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("inputs", metavar="IN", type=Path, nargs="+", help=f"row files: {', '.join(ENDINGS)}")
     parser.add_argument("output", metavar="OUT", type=Path, help="the file to write; it is replaced when all is well")
-    parser.add_argument("--by", choices=BY, default="difficulty", help="default: %(default)s")
+    parser.add_argument(
+        "--by", choices=BY, metavar="ORDER", default="difficulty", help=f"{', '.join(BY)} (default: %(default)s)"
+    )
     parser.add_argument("--seed", type=_seed, default=SEED, metavar="N", help="of random ties (default: %(default)s)")
     parser.add_argument(
         "--ties",

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import json
 import os
 import random
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -32,6 +34,7 @@ LISTING, CONNECT_SECONDS = 10.0, 30.0  # seconds
 WAITS = (0.25, 30.0)  # seconds: before a request is sent again, at first and at most
 OUT_SECONDS = (1.0, 30.0)  # that a server which fails is left alone
 FAILURES = 3  # in a row, that take a server out
+DRAWN_SHARE = 8  # so many draws make as many questions as are in flight
 NAP_SECONDS = 0.05  # between looks for a server that takes a request
 
 Message = Mapping[str, Any]
@@ -239,6 +242,7 @@ class _Chat:
         self.servers = [_Server(api_root(url)) for url in dict.fromkeys(settings.urls)]
         self.last_answer = time.monotonic()
         self.drawing = asyncio.Lock()
+        self.waiting: deque[Question] = deque()
         self.random = random.Random()
 
     async def run(self, questions: Iterator[Question]) -> None:
@@ -262,9 +266,12 @@ class _Chat:
             self.tally.questions += 1
 
     async def _drawn(self, questions: Iterator[Question]) -> Question | None:
-        """The next, from a thread of its own: what makes them may wait for a disk or a cluster."""
+        """The next. A few at a time are drawn in a thread, since what makes them may wait for a disk or a cluster."""
         async with self.drawing:
-            return await asyncio.to_thread(next, questions, None)
+            if not self.waiting:
+                few = max(1, self.settings.parallel // DRAWN_SHARE)
+                self.waiting.extend(await asyncio.to_thread(lambda: list(itertools.islice(questions, few))))
+            return self.waiting.popleft() if self.waiting else None
 
     async def _ask(self, question: Question, messages: Sequence[Message]) -> None:
         has, wants = question.has, question.wants

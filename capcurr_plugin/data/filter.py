@@ -29,7 +29,7 @@ from capcurr_plugin.data.asking import (
     servers_of,
 )
 from capcurr_plugin.data.mcq import letter_of, options_of, reordered
-from capcurr_plugin.data.pass_rate import Asking
+from capcurr_plugin.data.row_requests import Asking
 from capcurr_plugin.errors import InputError, JobError
 from capcurr_plugin.ray_jobs import Mapped, add_ray_arguments, here, mapped_by
 from capcurr_plugin.row_files import BadRows, check_output

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from capcurr_plugin.arguments import positive
-from capcurr_plugin.chat import Choice, Question, Sampling, Tally, Unusable
+from capcurr_plugin.chat import Choice, Question, Sampling, Tally
 from capcurr_plugin.data.asking import (
     Job,
     Servers,
@@ -23,12 +19,13 @@ from capcurr_plugin.data.asking import (
     sampling_of,
     servers_of,
 )
+from capcurr_plugin.data.row_requests import Asking
 from capcurr_plugin.errors import InputError
-from capcurr_plugin.images import MAX_PIXELS, data_url
-from capcurr_plugin.prompt import PLACEMENTS, TRAINING, Placement, system_message, user_turn
+from capcurr_plugin.images import MAX_PIXELS
+from capcurr_plugin.prompt import PLACEMENTS, TRAINING
 from capcurr_plugin.ray_jobs import add_ray_arguments, here, mapped_by
 from capcurr_plugin.row_files import BadRows, check_output
-from capcurr_plugin.rows import IMAGE_MARK, ImageRoot, Row, RowError
+from capcurr_plugin.rows import ImageRoot, Row
 
 K = 16
 PUBLISHED = Sampling(temperature=0.7, top_p=0.9, max_tokens=1024)
@@ -108,41 +105,6 @@ def _answered(table: Table, asking: Asking, job: Job, k: int) -> Iterator[tuple[
         key = asking.key(row)
         if key not in job.refused:
             yield row, job.answers.of(key)[:k]
-
-
-@dataclass(frozen=True)
-class Asking:
-    """How a row becomes a request."""
-
-    prompt: Placement
-    min_pixels: int | None = None
-    max_pixels: int | None = None
-
-    def key(self, row: Row) -> str:
-        """Names the row's question: its index, for people, and all that is asked."""
-        asked = json.dumps([row.problem, row.images, self.prompt, self.min_pixels, self.max_pixels])
-        return f"{row.index} {hashlib.blake2b(asked.encode('utf-8', 'backslashreplace'), digest_size=8).hexdigest()}"
-
-    def messages(self, row: Row, images: ImageRoot) -> list[dict[str, Any]]:
-        system = system_message(self.prompt)
-        start = [{"role": "system", "content": system}] if system else []
-        text = user_turn(row.problem, self.prompt)
-        if not row.images:
-            return [*start, {"role": "user", "content": text}]
-        content: list[dict[str, Any]] = []
-        pieces = text.split(IMAGE_MARK)
-        for piece, name in zip(pieces, [*row.images, None], strict=True):
-            if piece.strip():
-                content.append({"type": "text", "text": piece})
-            if name is not None:
-                content.append({"type": "image_url", "image_url": {"url": self._picture(images, name)}})
-        return [*start, {"role": "user", "content": content}]
-
-    def _picture(self, images: ImageRoot, name: str) -> str:
-        try:
-            return data_url(images.find(name), name, self.min_pixels or 1, self.max_pixels or MAX_PIXELS)
-        except RowError as error:
-            raise Unusable(str(error)) from None
 
 
 def _question(row: Row, images: ImageRoot, asking: Asking, job: Job, k: int, width: float | None) -> Question:

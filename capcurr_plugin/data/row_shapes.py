@@ -52,7 +52,7 @@ MAX_COUNTED = 256  # items of a list, or marks
 MAX_PATTERN = 50_000
 NO_PART = 255
 EXACT_DIGITS = 15  # of a decimal fraction whose digits and power of ten a float holds exactly
-NUMBER_BYTES, INDEX_BYTES = 32, 64  # in which a pass rate with what is before it, and most indices, have room
+INDEX_BYTES = 64  # in which most indices have room
 
 # Patterns of RE2 over bytes: a byte above 7f stands for itself, and has been checked to be part of UTF-8.
 _PLAIN = r'[^"\\\x00-\x1f]'
@@ -271,10 +271,10 @@ class _Values:
 
     def _last_colon(self, ends: np.ndarray) -> np.ndarray:
         """Of a number, which is short."""
-        if ends[0] < NUMBER_BYTES:
-            return np.array([self.lines.data.rfind(b":", 0, end) for end in ends.tolist()])
-        colons = sliding_window_view(self.bytes, NUMBER_BYTES)[ends - NUMBER_BYTES, ::-1] == ord(":")
-        return ends - 1 - colons.argmax(axis=1)
+        places = ends - 1
+        while (further := self.bytes[places] != ord(":")).any():
+            places -= further
+        return places
 
     def indices(self) -> tuple[np.ndarray, np.ndarray]:
         """Where they start, and how long they are."""

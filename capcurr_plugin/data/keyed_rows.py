@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute
 
 from capcurr_plugin import jsonl
 from capcurr_plugin.data.row_keys import Key, Wanted
@@ -24,8 +23,6 @@ THREADS = min(4, os.cpu_count() or 1)
 MAX_SHAPES = 32  # of a job
 MAX_LEARNED = 64  # rows that a shape is made of
 MIN_ALIKE = 32  # rows of a block that a new shape has to spare the strict reader
-
-pc: Any = pyarrow.compute  # its functions are made when it is imported
 
 LINE = pa.schema([pa.field("line", pa.large_binary())])
 
@@ -63,7 +60,7 @@ class Sorting:
         self.capability: Capability | None = capability
         self.left = np.arange(len(lines))
         self.keys = bad_keys(len(lines))
-        self.longer: list[tuple[np.ndarray, pa.Array]] = []  # places, and the lines with a further column
+        self.nameless: list[tuple[np.ndarray, bytes]] = []  # places of lines that lack a capability, and its text
         self.is_utf8 = lines.are_utf8()
         self.tried = 0
         self.try_shapes(shapes)
@@ -86,7 +83,7 @@ class Sorting:
         places = self.left[hits]
         self.keys[places] = keys[good]
         if text := shape.named(self.capability):
-            self.longer.append((places, lines.at(hits).with_column(text)))
+            self.nameless.append((places, text))
         self.left = np.delete(self.left, hits)
         return len(hits)
 
@@ -180,14 +177,11 @@ class LineSource(Source):
                 return error, line
 
         good = self.settle(sorting, first, read)
+        longer: list[tuple[np.ndarray, pa.Array]] = []  # places, and the lines with a further column
         if self.capability:
-            sorting.longer.append(self._named(lines, [place for place, _, row in good if "capability" not in row]))
-        array = lines.array
-        for places, texts in sorting.longer:
-            there = np.zeros(count, bool)
-            there[places] = True
-            array = pc.replace_with_mask(array, there, texts)
-        yield _block(sorting.keys, array)
+            longer.append(self._named(lines, [place for place, _, row in good if "capability" not in row]))
+        longer += [(places, lines.at(places).with_column(text)) for places, text in sorting.nameless]
+        yield _block(sorting.keys, _replaced(lines, longer) if longer else lines.array)
         return count
 
     def _named(self, lines: Lines, places: list[int]) -> tuple[np.ndarray, pa.Array]:
@@ -195,6 +189,14 @@ class LineSource(Source):
         ending = f', "capability": "{self.capability}"}}\n'.encode()
         texts = [lines.line(place).rstrip(b" \t\r\n")[:-1] + ending for place in places]
         return np.array(places, np.int64), pa.array(texts, pa.large_binary())
+
+
+def _replaced(lines: Lines, longer: list[tuple[np.ndarray, pa.Array]]) -> pa.Array:
+    """The lines, with longer ones at some places."""
+    rest = np.delete(np.arange(len(lines)), np.concatenate([places for places, _ in longer]))
+    pieces = [*longer, (rest, lines.at(rest).array)] if len(rest) else longer
+    where = np.argsort(np.concatenate([places for places, _ in pieces]))
+    return pa.concat_arrays([texts for _, texts in pieces]).take(pa.array(where))
 
 
 def bad_keys(count: int) -> np.ndarray:

@@ -133,6 +133,7 @@ def _gather(job: Job, sources: Sequence[Source], runs: SortedRuns) -> tuple[np.n
             keys.append(block.keys)
             of_run.append(number)
             number += len(block.keys)
+            del block  # before the next one is read
         if number == of_file[-1]:
             raise InputError(f"{source.reader.path}: the file has no rows")
         if all(

@@ -19,10 +19,9 @@ from capcurr_plugin.data.keyed_rows import (
     Record,
     Sorting,
     Source,
-    keys_of,
-    places_of,
+    set_keys,
 )
-from capcurr_plugin.data.row_keys import NO_CAPABILITY, NO_PASS_RATE, SPLIT_COLUMNS, Key, Wanted, part_number
+from capcurr_plugin.data.row_keys import NO_CAPABILITY, NO_PASS_RATE, SPLIT_COLUMNS, Wanted, part_number
 from capcurr_plugin.data.row_shapes import BAD, KEY, NO_PART, Lines, index_hashes
 from capcurr_plugin.jsonl import loads
 from capcurr_plugin.parquet import is_marked
@@ -83,9 +82,7 @@ class BatchSource(Source):
         for place, record in zip(left.tolist(), records, strict=True):
             self.reader.number = first + place + 1
             for key, _ in self.reader.accepted(record, record, self.key):
-                keys[place] = 0
-                for name in Key._fields:
-                    keys[name][place] = getattr(key, name)
+                set_keys(keys, [(place, key, record)])
         return self._block(rows, keys, first)
 
     def _of_verl(self, rows: pa.RecordBatch, first: int) -> Block:
@@ -98,19 +95,13 @@ class BatchSource(Source):
             return record, record
 
         sorting = Sorting(lines, list(self.shapes.known), None)
-        good = self.settle(sorting, first, read)
-        keys = np.zeros(len(rows), KEY)
-        keys["status"] = BAD
-        for places, _, of_lines in sorting.found:
-            keys[places] = of_lines
-        keys[places_of(good)] = keys_of(good)
-        return self._block(rows, keys, first)
+        self.settle(sorting, first, read)
+        return self._block(rows, sorting.keys, first)
 
     def _block(self, rows: pa.RecordBatch, keys: np.ndarray, first: int) -> Block:
         self.reader.number = first + len(rows)
         keys["size"] = rows.nbytes // max(1, len(rows))
-        places = np.flatnonzero(keys["status"] != BAD)
-        return Block(keys, rows.take(pa.array(places)) if len(places) < len(rows) else rows, places)
+        return Block(keys, rows)
 
 
 def _lines_of(extra_info: pa.Array) -> Lines:
@@ -151,7 +142,7 @@ class _Columns:
         """Which rows are good; their keys are filled in."""
         good = self.required() & self.measured() & self.free()
         indices = Lines.of(self.text("index").cast(pa.large_binary()))
-        keys["hash"] = index_hashes(indices.data, indices.starts[:-1], indices.sizes)
+        keys["hash"] = index_hashes(indices.data, indices.starts, indices.ends - indices.starts)
         keys["pass_rate"] = self.pass_rates()
         keys["capability"], known = self.capabilities()
         if self.wanted.split:

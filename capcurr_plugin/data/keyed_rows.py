@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from capcurr_plugin import jsonl
 from capcurr_plugin.data.row_keys import Key, Wanted
-from capcurr_plugin.data.row_shapes import BAD, KEY, Lines, Shape, shape_of
+from capcurr_plugin.data.row_shapes import BAD, KEY, Lines, Shape, shape_of, sizes_of
 from capcurr_plugin.row_files import RecordReader
 from capcurr_plugin.rows import Capability, RowError, parse_row
 
@@ -33,9 +33,8 @@ Record = dict[str, Any]
 class Block:
     """Rows of a file that follow each other."""
 
-    keys: np.ndarray  # of all, also of the bad ones
-    rows: pa.RecordBatch  # the good ones
-    places: np.ndarray  # of `rows` among `keys`
+    keys: np.ndarray
+    rows: pa.RecordBatch  # also the bad ones, whatever they hold
 
 
 @dataclass
@@ -54,13 +53,14 @@ class Shapes:
 
 
 class Sorting:
-    """Lines of which some have a shape, with their places and keys; the places of the others are `left`."""
+    """Lines and their keys. The places of those without a shape are `left`; the keys of these begin as bad ones."""
 
     def __init__(self, lines: Lines, shapes: list[Shape], capability: Capability | None) -> None:
         self.lines = lines
         self.capability: Capability | None = capability
         self.left = np.arange(len(lines))
-        self.found: list[tuple[np.ndarray, Lines, np.ndarray]] = []
+        self.keys = bad_keys(len(lines))
+        self.nameless: list[tuple[np.ndarray, bytes]] = []  # places of lines that lack a capability, and its text
         self.is_utf8 = lines.are_utf8()
         self.tried = 0
         self.try_shapes(shapes)
@@ -75,17 +75,17 @@ class Sorting:
         if not self.is_utf8 or not len(self.left):
             return 0
         lines = self.lines.at(self.left)
-        hits = shape.matches(lines)
-        if not hits.any():
+        hits = np.flatnonzero(shape.matches(lines))
+        if not len(hits):
             return 0
-        good, keys = shape.keys(lines.at(np.flatnonzero(hits)), self.capability)
-        hits[hits] = good
-        lines = lines.at(np.flatnonzero(hits))
+        good, keys = shape.keys(lines.at(hits), self.capability)
+        hits = hits[good]
+        places = self.left[hits]
+        self.keys[places] = keys[good]
         if text := shape.named(self.capability):
-            lines = lines.with_column(text)
-        self.found.append((self.left[hits], lines, keys[good]))
-        self.left = self.left[~hits]
-        return int(hits.sum())
+            self.nameless.append((places, text))
+        self.left = np.delete(self.left, hits)
+        return len(hits)
 
 
 def block_bytes(total: int) -> int:
@@ -136,6 +136,7 @@ class Source:
                     if shape and sorting.try_shape(shape) >= MIN_ALIKE:
                         self.shapes.known.append(shape)
         self.reader.number = first + len(sorting.lines)
+        set_keys(sorting.keys, good)
         return good
 
 
@@ -176,41 +177,45 @@ class LineSource(Source):
                 return error, line
 
         good = self.settle(sorting, first, read)
-        texts = [self._with_capability(lines.line(place), record) for place, _, record in good]
-        found = [*sorting.found, (places_of(good), Lines.of(pa.array(texts, pa.large_binary())), keys_of(good))]
-        yield _block(count, [one for one in found if len(one[0])])
+        longer: list[tuple[np.ndarray, pa.Array]] = []  # places, and the lines with a further column
+        if self.capability:
+            longer.append(self._named(lines, [place for place, _, row in good if "capability" not in row]))
+        longer += [(places, lines.at(places).with_column(text)) for places, text in sorting.nameless]
+        yield _block(sorting.keys, _replaced(lines, longer) if longer else lines.array)
         return count
 
-    def _with_capability(self, line: bytes, record: Record) -> bytes:
-        if self.capability is None or "capability" in record:
-            return line
-        return line.rstrip(b" \t\r\n")[:-1] + f', "capability": "{self.capability}"}}\n'.encode()
+    def _named(self, lines: Lines, places: list[int]) -> tuple[np.ndarray, pa.Array]:
+        """Lines of rows that lack a capability, and lines that name it."""
+        ending = f', "capability": "{self.capability}"}}\n'.encode()
+        texts = [lines.line(place).rstrip(b" \t\r\n")[:-1] + ending for place in places]
+        return np.array(places, np.int64), pa.array(texts, pa.large_binary())
 
 
-def places_of(good: list[tuple[int, Key, Record]]) -> np.ndarray:
-    return np.array([place for place, _, _ in good], np.int64)
+def _replaced(lines: Lines, longer: list[tuple[np.ndarray, pa.Array]]) -> pa.Array:
+    """The lines, with longer ones at some places."""
+    rest = np.delete(np.arange(len(lines)), np.concatenate([places for places, _ in longer]))
+    pieces = [*longer, (rest, lines.at(rest).array)] if len(rest) else longer
+    where = np.argsort(np.concatenate([places for places, _ in pieces]))
+    return pa.concat_arrays([texts for _, texts in pieces]).take(pa.array(where))
 
 
-def keys_of(good: list[tuple[int, Key, Record]]) -> np.ndarray:
-    keys = np.zeros(len(good), KEY)
-    for name in Key._fields:
-        keys[name] = [getattr(key, name) for _, key, _ in good]
+def bad_keys(count: int) -> np.ndarray:
+    keys = np.zeros(count, KEY)
+    keys["status"] = BAD
     return keys
 
 
-def _block(count: int, found: list[tuple[np.ndarray, Lines, np.ndarray]]) -> Block:
-    for _, lines, of_lines in found:
-        of_lines["size"] = lines.sizes
-    if len(found) == 1 and len(found[0][0]) == count:
-        places, lines, keys = found[0]
-        return Block(keys, pa.record_batch([lines.array], schema=LINE), places)
-    keys = np.zeros(count, KEY)
-    keys["status"] = BAD
-    for places, _, of_lines in found:
-        keys[places] = of_lines
-    arrays = [lines.array for _, lines, _ in found] or [pa.array([], pa.large_binary())]
-    rows = pa.record_batch([arrays[0] if len(arrays) == 1 else pa.concat_arrays(arrays)], schema=LINE)
-    return Block(keys, rows, np.concatenate([np.zeros(0, np.int64), *(places for places, _, _ in found)]))
+def set_keys(keys: np.ndarray, good: list[tuple[int, Key, Any]]) -> None:
+    """Those of rows that were read strictly, each with its place."""
+    found = np.zeros(len(good), KEY)
+    for name in Key._fields:
+        found[name] = [getattr(key, name) for _, key, _ in good]
+    keys[[place for place, _, _ in good]] = found
+
+
+def _block(keys: np.ndarray, lines: pa.Array) -> Block:
+    keys["size"] = sizes_of(lines)
+    return Block(keys, pa.record_batch([lines], schema=LINE))
 
 
 class RecordSource(Source):
@@ -235,5 +240,8 @@ class RecordSource(Source):
             yield self._block(self.reader.number - number, good)
 
     def _block(self, count: int, good: list[tuple[int, Key, Any]]) -> Block:
-        lines = Lines.of(pa.array([line for _, _, line in good], pa.large_binary()))
-        return _block(count, [(places_of(good), lines, keys_of(good))])
+        keys, lines = bad_keys(count), [b""] * count
+        set_keys(keys, good)
+        for place, _, line in good:
+            lines[place] = line
+        return _block(keys, pa.array(lines, pa.large_binary()))

@@ -129,12 +129,11 @@ def _gather(job: Job, sources: Sequence[Source], runs: SortedRuns) -> tuple[np.n
                 status[(status == KEPT) & (block.keys["pass_rate"] == 1)] = SOLVED
             if job.drop_unsolved:
                 status[(status == KEPT) & (block.keys["pass_rate"] == 0)] = UNSOLVED
-            where = np.empty(len(block.keys), np.int64)
-            where[block.places] = np.arange(len(block.places))
-            runs.add(block.rows.take(pa.array(where[job.ordered(block.keys, number)])))
+            runs.add(block.rows.take(pa.array(job.ordered(block.keys, number))))
             keys.append(block.keys)
             of_run.append(number)
             number += len(block.keys)
+            del block  # before the next one is read
         if number == of_file[-1]:
             raise InputError(f"{source.reader.path}: the file has no rows")
         if all(

@@ -52,7 +52,7 @@ MAX_COUNTED = 256  # items of a list, or marks
 MAX_PATTERN = 50_000
 NO_PART = 255
 EXACT_DIGITS = 15  # of a decimal fraction whose digits and power of ten a float holds exactly
-NUMBER_BYTES, INDEX_BYTES = 32, 64  # in which a pass rate with what is before it, and most indices, have room
+INDEX_BYTES = 64  # in which most indices have room
 
 # Patterns of RE2 over bytes: a byte above 7f stands for itself, and has been checked to be part of UTF-8.
 _PLAIN = r'[^"\\\x00-\x1f]'
@@ -75,30 +75,34 @@ class NoShape(Exception):
 
 @dataclass(frozen=True)
 class Lines:
-    """Lines, each with its line end, one behind the other; `starts` has one entry more than there are lines."""
+    """Lines, each with its line end, in their order in `data`, which may hold others, too."""
 
     data: bytes
     starts: np.ndarray
+    ends: np.ndarray
 
     def __len__(self) -> int:
-        return len(self.starts) - 1
+        return len(self.starts)
 
     @cached_property
     def array(self) -> pa.Array:
-        buffers = [None, pa.py_buffer(self.starts), pa.py_buffer(self.data)]
-        return pa.Array.from_buffers(pa.large_binary(), len(self), buffers)
+        """A copy of them, unless they are all that `data` holds."""
+        if (self.starts[1:] == self.ends[:-1]).all():
+            return _array(np.append(self.starts, self.ends[-1:]), self.data)
+        with_gaps = _array(np.column_stack([self.starts, self.ends]).ravel(), self.data)
+        return with_gaps.take(pa.array(np.arange(0, len(with_gaps), 2)))
 
     @classmethod
     def of(cls, array: pa.Array) -> "Lines":
         """Of an array of large_binary that holds no null."""
-        starts = _starts(array)
-        return cls(text_of(array).to_pybytes(), starts - starts[0])
+        bounds = _bounds(array) - _bounds(array)[0]
+        return cls(text_of(array).to_pybytes(), bounds[:-1], bounds[1:])
 
     @classmethod
     def split(cls, data: bytes) -> "Lines":
         """`data` ends in a line end."""
         ends = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n")) + 1
-        return cls(data, np.concatenate([np.zeros(1, np.int64), ends.astype(np.int64)]))
+        return cls(data, np.concatenate([np.zeros(1, np.int64), ends[:-1]]), ends)
 
     def are_utf8(self) -> bool:
         if self.data.isascii():
@@ -110,28 +114,35 @@ class Lines:
         return True
 
     def line(self, place: int) -> bytes:
-        return self.data[self.starts[place] : self.starts[place + 1]]
+        return self.data[self.starts[place] : self.ends[place]]
 
     def at(self, places: np.ndarray) -> "Lines":
-        return self if len(places) == len(self) else Lines.of(self.array.take(pa.array(places)))
+        return Lines(self.data, self.starts[places], self.ends[places])
 
-    def with_column(self, text: bytes) -> "Lines":
+    def with_column(self, text: bytes) -> pa.Array:
         """Each with a further column; the lines are those of a shape, whose only line end is behind the object."""
-        data = self.data.replace(b"}\n", text + b"}\n")
-        return Lines(data, self.starts + len(text) * np.arange(len(self.starts)))
-
-    @property
-    def sizes(self) -> np.ndarray:
-        return np.diff(self.starts)
+        data = text_of(self.array).to_pybytes().replace(b"}\n", text + b"}\n")
+        return _array(np.cumsum([0, *(sizes_of(self.array) + len(text))]), data)
 
 
 def text_of(array: pa.Array) -> pa.Buffer:
     """All texts of an array of large_binary, one behind the other."""
-    starts, data = _starts(array), array.buffers()[2]
-    return data[starts[0] : starts[-1]] if data else pa.py_buffer(b"")
+    bounds, data = _bounds(array), array.buffers()[2]
+    return data[bounds[0] : bounds[-1]] if data else pa.py_buffer(b"")
 
 
-def _starts(array: pa.Array) -> np.ndarray:
+def sizes_of(array: pa.Array) -> np.ndarray:
+    """Those of the texts of an array of large_binary."""
+    return np.diff(_bounds(array))
+
+
+def _array(bounds: np.ndarray, data: bytes) -> pa.Array:
+    """Texts that follow each other in `data`: from each bound to the next."""
+    buffers = [None, pa.py_buffer(bounds), pa.py_buffer(data)]
+    return pa.Array.from_buffers(pa.large_binary(), len(bounds) - 1, buffers)
+
+
+def _bounds(array: pa.Array) -> np.ndarray:
     return np.frombuffer(array.buffers()[1], np.int64)[array.offset : array.offset + len(array) + 1]
 
 
@@ -213,18 +224,18 @@ class _Values:
         if place not in self._starts:
             marker, column = self.shape.markers[place], self.shape.columns[place]
             if place == 0:
-                self._starts[place] = self.lines.starts[:-1] + len(marker)
+                self._starts[place] = self.lines.starts + len(marker)
             elif column == "pass_rate" and place + 1 == len(self.shape.columns):
                 self._starts[place] = self._last_colon(self.ends(place)) + len(self.shape.colon)
             else:
                 seek = self.lines.data.find if column in self.shape.early else self.lines.data.rfind
-                bounds = zip(self.lines.starts[:-1].tolist(), self.lines.starts[1:].tolist(), strict=True)
+                bounds = zip(self.lines.starts.tolist(), self.lines.ends.tolist(), strict=True)
                 self._starts[place] = np.array([seek(marker, start, end) for start, end in bounds]) + len(marker)
         return self._starts[place]
 
     def ends(self, place: int) -> np.ndarray:
         if place + 1 == len(self.shape.columns):
-            return self.lines.starts[1:] - len("}\n")
+            return self.lines.ends - len("}\n")
         return self.starts(place + 1) - len(self.shape.markers[place + 1])
 
     def pass_rates(self) -> np.ndarray:
@@ -260,10 +271,10 @@ class _Values:
 
     def _last_colon(self, ends: np.ndarray) -> np.ndarray:
         """Of a number, which is short."""
-        if ends[0] < NUMBER_BYTES:
-            return np.array([self.lines.data.rfind(b":", 0, end) for end in ends.tolist()])
-        colons = sliding_window_view(self.bytes, NUMBER_BYTES)[ends - NUMBER_BYTES, ::-1] == ord(":")
-        return ends - 1 - colons.argmax(axis=1)
+        places = ends - 1
+        while (further := self.bytes[places] != ord(":")).any():
+            places -= further
+        return places
 
     def indices(self) -> tuple[np.ndarray, np.ndarray]:
         """Where they start, and how long they are."""
@@ -283,8 +294,9 @@ def index_hashes(data: bytes, starts: np.ndarray, sizes: np.ndarray) -> np.ndarr
     found = np.zeros(len(starts), np.uint64)
     short = (sizes <= INDEX_BYTES) & (starts <= len(data) - INDEX_BYTES)
     if short.any():
-        texts = sliding_window_view(np.frombuffer(data, np.uint8), INDEX_BYTES)[starts[short]]
-        texts[np.arange(INDEX_BYTES) >= sizes[short, None]] = 0
+        width = max(8, -(-int(sizes[short].max()) // 8) * 8)  # whole words
+        texts = sliding_window_view(np.frombuffer(data, np.uint8), width)[starts[short]]
+        texts[np.arange(width) >= sizes[short, None]] = 0
         words = texts.view("<u8")
         found[short] = (words * np.array(FACTORS[: words.shape[1]], np.uint64)).sum(axis=1, dtype=np.uint64)
     for row in np.flatnonzero(~short).tolist():

@@ -83,6 +83,7 @@ def visual(number: int, chance: random.Random) -> tuple[str, str, list[str]]:
 
 def measure(program: str, source: Path, target: Path) -> tuple[float, float]:
     """Seconds and peak MB of a process that orders source into target."""
+    os.sync()  # what the one before has left to write is not this one's
     start = time.perf_counter()
     command = [sys.executable, "-c", PEAK + program, str(source), str(target)]
     # An installed package has bytecode.

@@ -170,9 +170,9 @@ def test_every_question_is_answered_and_none_twice_paid_when_a_third_of_all_call
     monkeypatch.setattr("capcurr_plugin.judge.judge.BACKOFF", 0.01)
     answer = openai_echo if name == "by url" else echo
     with servers.serving(answer, servers.sometimes(seed=7)) as server:
-        judge = make(server, timeout=0.5, retry=12)
+        judge = make(server, timeout=2, retry=12)
         if name == "by url":
-            judge = replace(judge, config=replace(find_judge("openai:m", server.url), timeout=0.5, retry=12))
+            judge = replace(judge, config=replace(find_judge("openai:m", server.url), timeout=2, retry=12))
         questions = [f"question {n}" for n in range(120)]
         with ThreadPoolExecutor(16) as pool:
             assert list(pool.map(lambda q: judge.ask([q]), questions)) == [f"verdict on {q}" for q in questions]

@@ -158,14 +158,14 @@ def test_an_answer_that_takes_too_long_is_told_counted_and_its_worker_replaced()
     assert len(worker_pids() - before) == 1
     start = time.monotonic()
     assert compute_score("", response(SLOW), "42")["timed_out"] == 1
-    assert time.monotonic() - start < 0.1  # the same answer does not take its second twice
+    assert time.monotonic() - start < 0.5  # the same answer does not take its second twice
 
 
 def test_the_seconds_of_an_answer_are_a_setting(monkeypatch):
     monkeypatch.setattr(workers, "SECONDS", 0.2)
     start = time.monotonic()
     assert compute_score("", response(SLOW), "42")["timed_out"] == 1
-    assert time.monotonic() - start < 0.7
+    assert time.monotonic() - start < 0.95
 
 
 def test_a_verdict_that_was_late_for_want_of_a_worker_is_not_kept(monkeypatch):

@@ -99,7 +99,7 @@ def test_math_verify_is_asked_too(file, capsys):
 
 
 def test_a_slow_answer_is_told(file, capsys, monkeypatch):
-    monkeypatch.setattr(workers, "SECONDS", 0.2)
+    monkeypatch.setattr(workers, "SECONDS", 2.0)
     slow = {"index": "slow", "response": "\\boxed{(x+y+z)^{300}}", "ground_truth": "7"}
     report = summary(capsys, file(ROWS[0], slow), "--against", "math-verify")
     assert report["against"]["timed_out"] == 1

@@ -23,12 +23,12 @@ from capcurr_plugin.judge.ledger import Ledger
 
 judge.BACKOFF = 0.01
 faults = [servers.http_error(429, retry_after_ms="5"), servers.garbage, servers.closed_in_the_middle]
-faults += [servers.hanging(2)]
+faults += [servers.hanging(5)]
 for name, key in (("claude-haiku-4.5", "k"), ("bedrock-claude-haiku-4.5", "k"), ("bedrock-claude-haiku-4.5", None)):
     with servers.serving(
         lambda body: servers.claude_message("B"), lambda number, body: dict(enumerate(faults)).get(number)
     ) as server:
-        config = replace(load_judges({})[name], base_url=server.url, key=key, timeout=1)
+        config = replace(load_judges({})[name], base_url=server.url, key=key, timeout=2)
         try:
             asked = judge.Judge(config, None, Ledger(Path(sys.argv[1], "ledger.sqlite")))
             said = asked.ask([f"{name} {key}"], temperature=1.5)

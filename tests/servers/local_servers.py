@@ -155,7 +155,7 @@ FAULTS = {
     "529": http_error(529),
     "garbage": garbage,
     "no message": lambda handler: handler.send(200, {"type": "error"}),
-    "hangs": hanging(1.0),
+    "hangs": hanging(5.0),  # longer than clients wait in tests
     "closes": closed_in_the_middle,
 }
 

@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeVar
 from capcurr_plugin.errors import InputError
 
 CONNECT_SECONDS = 10
+IMAGES_AT_ONCE, SCORES_AT_ONCE = 32, 256  # rows whose images, or answers, are one piece of the work
 PIECES = 512  # of the work are one Ray Data job, so that all of it need not be in memory at once
 
 Item = TypeVar("Item")

@@ -23,13 +23,12 @@ from capcurr_plugin.errors import InputError, JobError
 from capcurr_plugin.evaluation.aliases import Alias, Backbone, load_aliases
 from capcurr_plugin.evaluation.engines import ENGINES
 from capcurr_plugin.evaluation.serve import Options, Plan, ended_by_signals, make_plan, serving
-from capcurr_plugin.ray_jobs import Mapped
+from capcurr_plugin.ray_jobs import IMAGES_AT_ONCE, Mapped
 from capcurr_plugin.row_files import BadRows, OnBadRow, RowReader, write_rows
 from capcurr_plugin.rows import ImageRoot, Row
 
 PARALLEL = Settings.parallel
 PORT = 8000
-IMAGES_AT_ONCE = 32  # rows whose images are one piece of a cluster's work
 SHOWN = 3  # refused questions that the error names
 TELL_SECONDS = 0.5
 
@@ -176,6 +175,14 @@ class Job:
         }
         answers = Answers(_beside(args.output, part, "answers.jsonl"), {**asked, **setup})
         return Job(answers, _beside(args.output, part, "refused.jsonl"), args.skip_refused, cluster=cluster)
+
+    def ask_missing(self, servers: Servers, questions: Callable[[], Iterator[Question]], title: str) -> list[Tally]:
+        """Ask what has no answer yet; when that is nothing, no server is started."""
+        missing = sum(1 for _ in questions())
+        if not missing:
+            return []
+        with servers.up() as settings:
+            return [self.ask(settings, questions(), missing, title)]
 
     def ask(self, settings: Settings, questions: Iterable[Question], total: int, title: str) -> Tally:
         tally, start = Tally(), time.monotonic()

@@ -17,7 +17,7 @@ from typing import Any, Literal, get_args
 from capcurr_plugin.answers import Answers
 from capcurr_plugin.arguments import positive
 from capcurr_plugin.atomic import replacing
-from capcurr_plugin.chat import Question, Sampling, Tally
+from capcurr_plugin.chat import Question, Sampling
 from capcurr_plugin.data.asking import (
     Job,
     Servers,
@@ -31,7 +31,7 @@ from capcurr_plugin.data.asking import (
 from capcurr_plugin.data.mcq import letter_of, options_of, reordered
 from capcurr_plugin.data.row_requests import Asking
 from capcurr_plugin.errors import InputError, JobError
-from capcurr_plugin.ray_jobs import Mapped, add_ray_arguments, here, mapped_by
+from capcurr_plugin.ray_jobs import SCORES_AT_ONCE, Mapped, add_ray_arguments, here, mapped_by
 from capcurr_plugin.row_files import BadRows, check_output
 from capcurr_plugin.rows import IMAGE_MARK, OPTION_LETTERS, ImageRoot, Row, RowError
 
@@ -41,7 +41,6 @@ Letters = Mapping[Modality, Sequence[str | None]]  # a model's, one for each ord
 
 Answered = tuple[Row, dict[str, list[str]]]  # a row with each model's answers; none when one was refused
 
-READ_AT_ONCE = 256  # rows that are one piece of a cluster's work
 PUBLISHED = Sampling(temperature=0.0, max_tokens=8)
 SECOND_SHIFT = 2  # letters that options move by in the second order
 OUTCOMES = ("right", "wrong", "unsettled", "unparsed")
@@ -101,7 +100,11 @@ def run(args: argparse.Namespace) -> int:
     with mapped_by(args) as cluster:
         jobs = {name: Job.start(args, found, name, cluster) for name, found in servers.items()}
         for name, job in jobs.items():
-            tallies += _ask(table, views, servers[name], job, f"{args.output.name}, {name}")
+
+            def questions(job: Job = job) -> Iterator[Question]:
+                return (asked for row in table.rows() for asked in views.questions(row, images, job.answers))
+
+            tallies += job.ask_missing(servers[name], questions, f"{args.output.name}, {name}")
         kept = _judge(table, views, rule, jobs, report, cluster or here)
     with replacing(args.output.with_name(f"{args.output.name}.report.json")) as file:
         file.write(json.dumps(report.record(), indent=1).encode() + b"\n")
@@ -112,17 +115,6 @@ def run(args: argparse.Namespace) -> int:
     count = table.write(row for row in table.rows() if next(chosen))
     print_summary(tallies, rows=total, kept=count, file=str(args.output))
     return 0
-
-
-def _ask(table: Table, views: Views, servers: Servers, job: Job, title: str) -> list[Tally]:
-    def questions() -> Iterator[Question]:
-        return (question for row in table.rows() for question in views.questions(row, table.images, job.answers))
-
-    missing = sum(1 for _ in questions())
-    if not missing:
-        return []
-    with servers.up() as settings:
-        return [job.ask(settings, questions(), missing, title)]
 
 
 def _models(words: Sequence[str]) -> dict[str, str]:
@@ -244,7 +236,7 @@ def _judge(
 
     kept = []
     with replacing(table.output.with_name(f"{table.output.name}.table.jsonl")) as file:
-        for row, letters in mapped(partial(_letters, views), answered(), READ_AT_ONCE):
+        for row, letters in mapped(partial(_letters, views), answered(), SCORES_AT_ONCE):
             if not letters:
                 kept.append(False)
                 continue

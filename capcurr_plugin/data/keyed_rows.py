@@ -1,6 +1,7 @@
 """Row files as blocks of checked rows that stay as they are stored, each with the key that it is ordered by."""
 
 import os
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -102,7 +103,7 @@ class Reading:
     shapes: Shapes = field(default_factory=Shapes)
 
 
-class Source:
+class Source(ABC):
     """One row file."""
 
     schema: pa.Schema
@@ -113,8 +114,8 @@ class Source:
         self.capability: Capability | None = capability
         self.wanted, self.shapes, self.block_bytes = reading.wanted, reading.shapes, reading.block_bytes
 
-    def blocks(self) -> Iterator[Block]:
-        raise NotImplementedError
+    @abstractmethod
+    def blocks(self) -> Iterator[Block]: ...
 
     def key(self, record: Record) -> tuple[Key, Record]:
         return self.wanted.key(parse_row(record), record, self.capability), record

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from capcurr_plugin.database import Database, cache_folder
 from capcurr_plugin.images import BadImage, open_image, read_image
-from capcurr_plugin.ray_jobs import Mapped
+from capcurr_plugin.ray_jobs import IMAGES_AT_ONCE, Mapped
 from capcurr_plugin.reward.workers import cores
 
 if TYPE_CHECKING:
@@ -38,7 +38,6 @@ COPY_BYTES = COPY * COPY * 3
 CONTRAST = 64  # whole numbers to a contrast
 NEAREST = 100  # that a picture matches at most, beside itself; more have its style, and are no news
 ROWS_AT_ONCE, ROWS_AT_ONCE_ON_CLUSTER = 256, 4096  # whose images are fingerprinted together
-IMAGES_AT_ONCE = 32  # that are one piece of a cluster's work
 BATCH, BLOCK = 512, 1024  # pictures that are compared at once with so many
 
 Image = tuple[Path | bytes, str]  # a file or its content, and what it is called

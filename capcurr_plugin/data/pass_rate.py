@@ -8,10 +8,9 @@ from functools import partial
 from pathlib import Path
 
 from capcurr_plugin.arguments import positive
-from capcurr_plugin.chat import Choice, Question, Sampling, Tally
+from capcurr_plugin.chat import Choice, Question, Sampling
 from capcurr_plugin.data.asking import (
     Job,
-    Servers,
     Table,
     add_sampling_arguments,
     add_server_arguments,
@@ -23,14 +22,13 @@ from capcurr_plugin.data.row_requests import Asking
 from capcurr_plugin.errors import InputError
 from capcurr_plugin.images import MAX_PIXELS
 from capcurr_plugin.prompt import PLACEMENTS, TRAINING
-from capcurr_plugin.ray_jobs import add_ray_arguments, here, mapped_by
+from capcurr_plugin.ray_jobs import SCORES_AT_ONCE, add_ray_arguments, here, mapped_by
 from capcurr_plugin.row_files import BadRows, check_output
 from capcurr_plugin.rows import ImageRoot, Row
 
 K = 16
 PUBLISHED = Sampling(temperature=0.7, top_p=0.9, max_tokens=1024)
 CONFIDENCE = 0.95
-SCORED_AT_ONCE = 256  # rows that are one piece of a cluster's work
 STEP = 4  # answers that --until-width asks for at a time
 
 DESCRIPTION = f"""\
@@ -81,22 +79,15 @@ def run(args: argparse.Namespace) -> int:
     servers = servers_of(args, sampling_of(args, args.seed), args.api_base, args.model)
     with mapped_by(args) as cluster:
         job = Job.start(args, servers, cluster=cluster, prompt=args.prompt)
-        tallies = _ask(args, table, asking, servers, job)
-        count = table.write((cluster or here)(_measured, _answered(table, asking, job, args.k), SCORED_AT_ONCE))
+
+        def questions() -> Iterator[Question]:
+            asked = (_question(row, table.images, asking, job, args.k, args.until_width) for row in table.rows())
+            return (question for question in asked if question.wants)
+
+        tallies = job.ask_missing(servers, questions, args.output.name)
+        count = table.write((cluster or here)(_measured, _answered(table, asking, job, args.k), SCORES_AT_ONCE))
     print_summary(tallies, rows=count, of=total, file=str(args.output), answers_file=str(job.answers.path))
     return 0
-
-
-def _ask(args: argparse.Namespace, table: Table, asking: Asking, servers: Servers, job: Job) -> list[Tally]:
-    def questions() -> Iterator[Question]:
-        asked = (_question(row, table.images, asking, job, args.k, args.until_width) for row in table.rows())
-        return (question for question in asked if question.wants)
-
-    missing = sum(1 for _ in questions())
-    if not missing:
-        return []
-    with servers.up() as settings:
-        return [job.ask(settings, questions(), missing, args.output.name)]
 
 
 def _answered(table: Table, asking: Asking, job: Job, k: int) -> Iterator[tuple[Row, list[Choice]]]:

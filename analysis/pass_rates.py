@@ -17,22 +17,11 @@ from capcurr_plugin.row_files import BadRows
 def main() -> int:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rows", metavar="ROWS", type=RowFile.of, help="rows with their pass rates")
-    parser.add_argument(
-        "--kept",
-        metavar="FILE",
-        type=RowFile.of,
-        action="append",
-        default=[],
-        help="what a filter kept; may be repeated",
-    )
-    parser.add_argument(
-        "--order",
-        metavar="FILE",
-        type=RowFile.of,
-        action="append",
-        default=[],
-        help="as they are trained; once for each stage",
-    )
+    for name, text in (
+        ("--kept", "what a filter kept; may be repeated"),
+        ("--order", "as they are trained; once for each stage"),
+    ):
+        parser.add_argument(name, metavar="FILE", type=RowFile.of, action="append", default=[], help=text)
     parser.add_argument("output", metavar="OUT", type=Path, help="the folder of the figures")
     BadRows.add_argument(parser, "OUT")
     args = parser.parse_args()

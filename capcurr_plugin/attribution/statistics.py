@@ -3,10 +3,10 @@
 Three situations, each with its own estimates:
 
 - Only the judge's accuracy is known: `share_bounds` says which shares are possible, and no more can be said.
-- The judge was audited elsewhere, on other errors: `rogan_gladen` and `posterior_share`, for one kind against the rest, and
-  `unmixed_shares`, for all kinds. They hold if the judge errs here as often as there.
-- A sample of these very verdicts was audited: `audited_shares` and `prediction_powered`. They need no such assumption, only
-  that the sample was drawn at random within its strata.
+- The judge was audited elsewhere, on other errors: `rogan_gladen` and `posterior_share`, for one kind against the
+  rest, and `unmixed_shares`, for all kinds. They hold if the judge errs here as often as there.
+- A sample of these very verdicts was audited: `audited_shares`, when it was drawn at random within strata, and
+  `prediction_powered`, when it was drawn at random from all. They need no further assumption.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ def share_bounds(share: float, accuracy: float) -> tuple[float, float]:
 def rogan_gladen(
     verdicts: Rate, sensitivity: Rate, specificity: Rate, confidence: float = CONFIDENCE
 ) -> Estimate | None:
-    """The share that leads to such verdicts at such rates of error, with the interval of Lang and Reiczigel (2014), which
-    carries the uncertainty of all three. None when the judge's verdicts do not depend on the truth."""
+    """The share that leads to such verdicts at such rates of error, with the interval of Lang and Reiczigel (2014),
+    which carries the uncertainty of all three. None when the judge's verdicts do not depend on the truth."""
     z = NormalDist().inv_cdf((1 + confidence) / 2)
     raw = sensitivity.share + specificity.share - 1
     n, n_se, n_sp = verdicts.of + z * z, sensitivity.of + 2, specificity.of + 2
@@ -104,8 +104,8 @@ def unmixed_shares(
     generator: Generator,
     confidence: float = CONFIDENCE,
 ) -> dict[str, Estimate]:
-    """The shares of all kinds that lead to such verdicts. `confusion`: of each true kind, how often the judge said what.
-    Intervals by resampling the verdicts and, within each true kind, the audit."""
+    """The shares of all kinds that lead to such verdicts. `confusion`: of each true kind, how often the judge said
+    what. Intervals by resampling the verdicts and, within each true kind, the audit."""
     import numpy as np
 
     kinds = sorted(confusion)
@@ -151,8 +151,9 @@ class Audited:
 def audited_shares(
     strata: Mapping[str, int], audit: Sequence[Audited], generator: Generator, confidence: float = CONFIDENCE
 ) -> dict[str, Estimate]:
-    """The shares of all true kinds: what the audit found in each stratum, by the stratum's size among all verdicts. With
-    strata of one verdict each, these are the judge's predictive values. Intervals from the posterior of each stratum."""
+    """The shares of all true kinds: what the audit found in each stratum, by the stratum's size among all verdicts.
+    With strata of one verdict each, these are the judge's predictive values. Intervals from the posterior of each
+    stratum."""
     import numpy as np
 
     found: dict[str, Counter[str]] = {stratum: Counter() for stratum in strata}
@@ -174,7 +175,8 @@ def audited_shares(
 
 
 def _rest_of(counts: ndarray, size: int, generator: Generator) -> ndarray:
-    """Draws of a stratum's shares: what was audited is known, the rest is as likely as a flat prior and the audit say."""
+    """Draws of a stratum's shares: what was audited is known, the rest is as likely as a flat prior and the audit
+    say."""
     audited = int(counts.sum())
     shares = generator.dirichlet(counts + 1 / len(counts), DRAWS)
     if size <= audited:
@@ -187,26 +189,19 @@ def prediction_powered(
     all_said: Sequence[bool],
     audited_said: Sequence[bool],
     audited_true: Sequence[bool],
-    weights: Sequence[float] | None = None,
     confidence: float = CONFIDENCE,
 ) -> Estimate:
-    """The share of one kind from all verdicts, corrected by the audit (PPI++ of Angelopoulos and others, 2023, with the
-    weight of the verdicts tuned by the audit). `weights`: of audited verdicts that were drawn with unlike chances."""
+    """The share of one kind from all verdicts, corrected by an audit of some, drawn at random from all of them (PPI++
+    of Angelopoulos and others, 2023, with the weight of the verdicts tuned by the audit)."""
     import numpy as np
 
-    said, truth = np.asarray(audited_said, float), np.asarray(audited_true, float)
-    every = np.asarray(all_said, float)
-    w = np.ones(len(said)) if weights is None else np.asarray(weights, float)
-    w = w / w.mean()
-    n, size = len(said), len(every)
-    mean_said, mean_true = (w * said).mean(), (w * truth).mean()
-    spread = every.var()
-    together = (w * (said - mean_said) * (truth - mean_true)).mean()
+    every, said, truth = (np.asarray(values, float) for values in (all_said, audited_said, audited_true))
+    n, size, spread = len(said), len(every), every.var()
+    together = ((said - said.mean()) * (truth - truth.mean())).mean()
     tuned = min(1.0, max(0.0, together / ((1 + n / size) * spread))) if spread else 0.0
-    value = tuned * every.mean() + mean_true - tuned * mean_said
-    left = w * (truth - tuned * said - (mean_true - tuned * mean_said))
-    variance = tuned**2 * spread / size + left.var(ddof=1) / n
-    half = NormalDist().inv_cdf((1 + confidence) / 2) * math.sqrt(variance)
+    left = truth - tuned * said
+    value = tuned * every.mean() + left.mean()
+    half = NormalDist().inv_cdf((1 + confidence) / 2) * math.sqrt(tuned**2 * spread / size + left.var(ddof=1) / n)
     return Estimate(_within(value), _within(value - half), _within(value + half))
 
 

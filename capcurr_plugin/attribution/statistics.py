@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 CONFIDENCE = 0.95
 DRAWS = 4_000
-GRID = 2_001  # shares at which a posterior is computed
+GRID, RATES = 401, 1_000  # shares at which a posterior is computed, and draws of the judge's rates
 
 
 class Estimate(NamedTuple):
@@ -84,10 +84,10 @@ def posterior_share(
     """Bayes' estimate from flat priors on the share and on both rates: the median and the middle of the posterior."""
     import numpy as np
 
-    se = generator.beta(sensitivity.count + 1, sensitivity.of - sensitivity.count + 1, DRAWS)
-    sp = generator.beta(specificity.count + 1, specificity.of - specificity.count + 1, DRAWS)
+    se = generator.beta(sensitivity.count + 1, sensitivity.of - sensitivity.count + 1, RATES)
+    sp = generator.beta(specificity.count + 1, specificity.of - specificity.count + 1, RATES)
     shares = np.linspace(0, 1, GRID)
-    log_likelihood = np.empty((GRID, DRAWS))
+    log_likelihood = np.empty((GRID, RATES))
     for row, share in enumerate(shares):
         q = np.clip(share * se + (1 - share) * (1 - sp), 1e-12, 1 - 1e-12)
         log_likelihood[row] = verdicts.count * np.log(q) + (verdicts.of - verdicts.count) * np.log1p(-q)

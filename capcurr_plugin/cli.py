@@ -16,6 +16,7 @@ COMMANDS = {
     "demo": ("capcurr_plugin.demo", "see the parts at work on a small built-in data set"),
     "recipes": ("capcurr_plugin.recipes", "list the published runs, and show the command that runs one"),
     "train": ("capcurr_plugin.verl_host.train", "train a backbone: the stages of a recipe, each a run of verl"),
+    "attribute": ("capcurr_plugin.attribution.attribute", "judge what kind of error each wrong answer begins with"),
     "eval": ("capcurr_plugin.evaluation.evaluate", "score a model on a suite with VLMEvalKit, and tabulate it"),
     "report": ("capcurr_plugin.report.command", "draw pass rates and the order of a curriculum, on one page"),
     "results": (

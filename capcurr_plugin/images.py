@@ -108,6 +108,19 @@ def sendable(
     return out.getvalue(), f"image/{kind.lower()}"
 
 
+def image_size(source: Path | bytes, name: str) -> Size:
+    """As it is stored, from the start of the file alone."""
+    pillow = _pillow()
+    content = source if isinstance(source, bytes) else _read(source, name)
+    try:
+        with pillow.open(io.BytesIO(content), formats=[_kind(content, name)]) as image:
+            return image.size
+    except BadImage:
+        raise
+    except Exception as error:  # noqa: BLE001  whatever damaged content makes of its decoder
+        raise BadImage(f"image {name!r} is damaged ({type(error).__name__})") from None
+
+
 def read_image(source: Path | bytes, name: str) -> bytes:
     """The content of an image's file, which is not looked at; files without any and over MAX_BYTES are refused."""
     content = source if isinstance(source, bytes) else _read(source, name)

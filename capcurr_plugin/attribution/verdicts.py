@@ -91,11 +91,14 @@ class Case:
 
     def shown(self) -> str:
         """The response, with what cannot be seen made visible."""
-        text = visible(self.response)
-        if len(text) <= MAX_RESPONSE:
-            return text
-        half = MAX_RESPONSE // 2
-        return f"{text[:half]}\n[... {len(text) - 2 * half:,} characters left out ...]\n{text[-half:]}"
+        return shortened(visible(self.response), MAX_RESPONSE)
+
+
+def shortened(text: str, most: int) -> str:
+    if len(text) <= most:
+        return text
+    half = most // 2
+    return f"{text[:half]}\n[... the middle is left out ...]\n{text[-half:]}"
 
 
 def system_text() -> str:

@@ -2,10 +2,11 @@
 whether asking again can help."""
 
 import base64
+import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from capcurr_plugin.errors import JobError
 from capcurr_plugin.judge.config import JudgeConfig, Tokens
@@ -23,15 +24,30 @@ KEEP = {"type": "ephemeral"}
 BEDROCK_ACCESS = "set AWS_BEARER_TOKEN_BEDROCK to a Bedrock API key, or pip install boto3 and give it AWS credentials"
 
 
+class Picture(Protocol):
+    """What is sent as an image. The digest names it where questions are told apart."""
+
+    @property
+    def digest(self) -> str: ...
+    @property
+    def content(self) -> bytes: ...
+    @property
+    def media_type(self) -> str: ...
+
+
 @dataclass(frozen=True)
 class Image:
     content: bytes
     media_type: str
 
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(self.content).hexdigest()
+
 
 @dataclass(frozen=True)
 class Question:
-    parts: Sequence[str | Image]
+    parts: Sequence[str | Picture]
     temperature: float
     max_tokens: int
     system: str | None = None
@@ -159,10 +175,11 @@ def _claude_content(question: Question) -> list[dict[str, Any]]:
 
 def _openai(config: JudgeConfig) -> Ask:
     import requests
+    from requests.adapters import HTTPAdapter
 
     session = requests.Session()
     for scheme in ("http://", "https://"):
-        session.mount(scheme, requests.adapters.HTTPAdapter(pool_maxsize=AT_ONCE))
+        session.mount(scheme, HTTPAdapter(pool_maxsize=AT_ONCE))
     key = config.key or os.environ.get("OPENAI_API_KEY") or "none"
     url = f"{config.base_url}/chat/completions"
 
@@ -244,5 +261,5 @@ def _key(config: JudgeConfig, variable: str) -> str:
     return key
 
 
-def _base64(image: Image) -> str:
+def _base64(image: Picture) -> str:
     return base64.b64encode(image.content).decode("ascii")

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from capcurr_plugin.judge.clients import Ask, Image, JudgeBusy, JudgeFailed, Question, connect
+from capcurr_plugin.judge.clients import Ask, JudgeBusy, JudgeFailed, Picture, Question, connect
 from capcurr_plugin.judge.config import JudgeConfig, Tokens
 from capcurr_plugin.judge.ledger import Ledger, OverBudget, Reply, Spend, default_path
 
@@ -71,7 +71,7 @@ class Judge:
 
     def ask(
         self,
-        parts: Sequence[str | Image],
+        parts: Sequence[str | Picture],
         *,
         temperature: float = 0.0,
         max_tokens: int | None = None,
@@ -109,7 +109,7 @@ class Judge:
                 self.config.model,
                 self.config.base_url if self.config.api == "openai" else None,
                 question.system,
-                [p if isinstance(p, str) else hashlib.sha256(p.content).hexdigest() for p in question.parts],
+                [part if isinstance(part, str) else part.digest for part in question.parts],
                 question.temperature,
                 question.max_tokens,
             ]

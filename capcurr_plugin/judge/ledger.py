@@ -1,7 +1,7 @@
 """One file for all verdicts and what they cost: a verdict is paid for once, whichever run asks for it again."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from capcurr_plugin.database import Database, cache_folder
@@ -26,7 +26,7 @@ class OverBudget(JobError):
 class Reply:
     text: str
     stop: str | None  # why the judge stopped, in its API's words
-    tokens: Tokens = Tokens()
+    tokens: Tokens = field(default_factory=Tokens)
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,13 @@ from capcurr_plugin.attribution.kinds import KINDS
 JUDGE_NAME = "claude-haiku-4.5"
 
 
-def picture(number):
+def picture(number, side=40):
     from PIL import Image
 
-    image = Image.new("RGB", (40, 30), (7 * number % 255, 90, 200))
+    image = Image.effect_noise((side, side), 30).convert("RGB") if side > 40 else Image.new("RGB", (side, 30))
+    image.paste((7 * number % 255, 90, number // 256 % 256), (0, 0, 8, 8))
     out = io.BytesIO()
-    image.save(out, "PNG")
+    image.save(out, "JPEG" if side > 40 else "PNG")
     return base64.b64encode(out.getvalue()).decode()
 
 
@@ -28,7 +29,7 @@ def said(kind, number, more=""):
     return f"<think>\nI look at row {number}. The error is of kind {kind} here.{more}\n</think>\n\\boxed{{C}}"
 
 
-def plant(work, tables, model, kinds, name="MMStar", side_car=True, tokens=100):
+def plant(work, tables, model, kinds, name="MMStar", side_car=True, tokens=100, side=40, response_words=0):
     """Results on one benchmark: `kinds` holds the kind of each row's error, None where the row is right."""
     run = Run(work, model)
     rows = [
@@ -46,7 +47,7 @@ def plant(work, tables, model, kinds, name="MMStar", side_car=True, tokens=100):
                 "index": str(i),
                 "prediction": rows[i]["prediction"],
                 "answer": rows[i]["prediction"],
-                "response": said(kind, i),
+                "response": said(kind, i, " word" * response_words),
                 "thinking": said(kind, i).split("\n</think>")[0].removeprefix("<think>\n"),
                 "completion_tokens": tokens + i,
             }
@@ -55,7 +56,7 @@ def plant(work, tables, model, kinds, name="MMStar", side_car=True, tokens=100):
         run.path(name, "_responses.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     table = tables / f"{name}.tsv"
     if not table.exists() or len(table.read_text().splitlines()) <= len(kinds):
-        write_table(table, [{"index": i, "image": picture(i), "question": f"q{i}"} for i in range(len(kinds))])
+        write_table(table, [{"index": i, "image": picture(i, side), "question": f"q{i}"} for i in range(len(kinds))])
     return rows
 
 

@@ -1,11 +1,12 @@
-"""A world in which the kind of every error is known: VLMEvalKit's results of models whose responses name it, tables with
-pictures, and a judge that reads it there and errs as often as it is told to."""
+"""A world in which the kind of every error is known: VLMEvalKit's results of models whose responses name it, tables
+with pictures, and a judge that reads it there and errs as often as it is told to."""
 
 import base64
 import io
 import json
 import random
 import re
+from datetime import datetime, timezone
 
 import local_servers as servers
 from results_samples import Run, asked, verdict, write_table
@@ -96,3 +97,56 @@ def kinds_for(count, right=0, seed=0, share=0.7):
     dice = random.Random(seed)
     others = [kind for kind in KINDS if kind != "perception"]
     return [None] * right + ["perception" if dice.random() < share else dice.choice(others) for _ in range(count)]
+
+
+class Batches:
+    """Anthropic's Message Batches, at a server of this machine: a batch ends when it was looked at `looks` times."""
+
+    def __init__(self, answer, looks=1, fate=lambda number, params: None):
+        self.answer, self.looks, self.fate = answer, looks, fate
+        self.batches = []  # each with its requests, in the order they were made
+        self.asked = 0
+
+    def post(self, handler, body):
+        if handler.path != "/v1/messages/batches":
+            return servers.claude_message("x")
+        number = len(self.batches)
+        now = datetime.now(timezone.utc).isoformat()
+        self.batches.append({"id": f"msgbatch_{number}", "requests": body["requests"], "looked": 0, "at": now})
+        return self.told(self.batches[-1])
+
+    def get(self, handler):
+        path = handler.path.partition("?")[0]
+        if path == "/v1/messages/batches":
+            data = [self.told(batch) for batch in reversed(self.batches)]
+            return handler.send(200, {"data": data, "has_more": False, "first_id": None, "last_id": None})
+        batch = self.batches[int(path.split("msgbatch_")[1].partition("/")[0])]
+        if path.endswith("/results"):
+            lines = [json.dumps(self.result(n, request)) for n, request in enumerate(batch["requests"])]
+            return handler.send(200, "\n".join(lines).encode())
+        batch["looked"] += 1
+        return handler.send(200, self.told(batch, handler))
+
+    def result(self, number, request):
+        self.asked += 1
+        result = self.fate(self.asked, request["params"]) or {
+            "type": "succeeded",
+            "message": self.answer(request["params"]),
+        }
+        return {"custom_id": request["custom_id"], "result": result}
+
+    def told(self, batch, handler=None):
+        ended = batch["looked"] > self.looks
+        counts = dict.fromkeys(("processing", "succeeded", "errored", "canceled", "expired"), 0)
+        counts["succeeded" if ended else "processing"] = len(batch["requests"])
+        url = f"{handler.server.url}/v1/messages/batches/{batch['id']}/results" if ended and handler else None
+        return {
+            "id": batch["id"],
+            "type": "message_batch",
+            "processing_status": "ended" if ended else "in_progress",
+            "request_counts": counts,
+            "created_at": batch["at"],
+            "expires_at": batch["at"],
+            "ended_at": batch["at"] if ended else None,
+            "results_url": url,
+        }

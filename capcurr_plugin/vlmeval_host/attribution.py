@@ -1,5 +1,5 @@
-"""`--judge perception-error:NAME`: NAME judges what is right, and then with which error each wrong answer begins. Imports
-VLMEvalKit."""
+"""`--judge perception-error:NAME`: NAME judges what is right, and then with which error each wrong answer begins.
+Imports VLMEvalKit."""
 
 from __future__ import annotations
 

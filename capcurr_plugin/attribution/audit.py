@@ -5,6 +5,7 @@ Resumed where it was stopped; what was confirmed on the page is on the disk."""
 from __future__ import annotations
 
 import argparse
+import contextlib
 import getpass
 import json
 import os
@@ -54,17 +55,16 @@ def run(args: argparse.Namespace) -> int:
     if args.audit or args.json:
         raise InputError(f"--{'audit' if args.audit else 'json'} goes with --show")
     name = _annotator(args.annotator)
-    opened = OpenAudit(args.out or args.attribution.with_name(f"{args.attribution.stem}_audit_{name}.jsonl"))
-    session = _session(args, name, opened)
-    server = Server(session, args.port)
-    _greet(session, server)
-    if not args.no_open and _has_display():
-        threading.Thread(target=webbrowser.open, args=(server.address,), daemon=True).start()
-    try:
-        server.serve_forever()
-    except KeyboardInterrupt:  # the way to end
-        print()
-    _say_goodbye(session)
+    path = args.out or args.attribution.with_name(f"{args.attribution.stem}_audit_{name}.jsonl")
+    with contextlib.closing(OpenAudit(path)) as opened:
+        session = _session(args, name, opened)
+        with Server(session, args.port) as server:
+            _greet(session, server)
+            if not args.no_open and _has_display():
+                threading.Thread(target=webbrowser.open, args=(server.address,), daemon=True).start()
+            with contextlib.suppress(KeyboardInterrupt):  # the way to end
+                server.serve_forever()
+        _say_goodbye(session)
     return 0
 
 
@@ -173,7 +173,7 @@ def _has_display() -> bool:
 
 def _say_goodbye(session: Session) -> None:
     summary = session.summary()
-    print(f"{summary['done']} of {summary['total']} done, in {session.audit.path}")
+    print(f"\n{summary['done']} of {summary['total']} done, in {session.audit.path}")
     if summary["accuracy"]:
         print(f"the judge's accuracy so far: {_percent(summary['accuracy'])}")
 
@@ -226,7 +226,9 @@ def _table(kinds: Mapping[str, Mapping[str, Any]]) -> list[str]:
         rows.append([kind, str(one["found"]), str(one["said"]), *(_percent(one[rate]) for rate in rates)])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return [
-        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))])
+        "  ".join(
+            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        )
         for row in rows
     ]
 

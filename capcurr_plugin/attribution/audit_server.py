@@ -213,6 +213,7 @@ def _checked(told: object) -> tuple[str, str, float]:
 
 class Server(ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = 64
 
     def __init__(self, session: Session, port: int = 0) -> None:
         self.session = session
@@ -320,5 +321,3 @@ class Handler(BaseHTTPRequestHandler):
 
 def _json(value: object) -> tuple[bytes, str]:
     return json.dumps(value).encode(), "application/json"
-
-

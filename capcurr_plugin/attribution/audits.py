@@ -5,6 +5,7 @@ about the same wrong answer takes the place of an earlier one, and a later heade
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import threading
@@ -194,15 +195,17 @@ class OpenAudit:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         except OSError as error:
             raise InputError(f"{path}: cannot be written ({error.strerror})") from None
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(self._file)
-            raise InputError(f"{path}: another capcurr audit has it open; end that one, or give --annotator") from None
-        self.path = path
-        self._writing = threading.Lock()
-        self.audit = _read(path)
-        self._end_last_line()
+        with contextlib.ExitStack() as until_it_is_open:
+            until_it_is_open.callback(os.close, self._file)
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise InputError(f"{path}: another capcurr audit has it open; end that one first") from None
+            self.path = path
+            self._writing = threading.Lock()
+            self.audit = _read(path)
+            self._end_last_line()
+            until_it_is_open.pop_all()
 
     def begin(self, header: Header) -> Audit:
         """Start the audit, or let its sample grow."""
@@ -222,7 +225,10 @@ class OpenAudit:
             self.audit.add(choice)
 
     def close(self) -> None:
-        os.close(self._file)
+        with self._writing:
+            if not os.fstat(self._file).st_size:  # it was never begun
+                self.path.unlink(missing_ok=True)
+            os.close(self._file)
 
     def _append(self, line: bytes) -> None:
         end = os.fstat(self._file).st_size

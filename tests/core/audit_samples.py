@@ -9,12 +9,13 @@ from pathlib import Path
 
 from killing import CAPCURR
 
-
 from capcurr_plugin.attribution.records import OUTCOMES, Record, Vote, images_folder
 
 
 def record(number, kind="perception", **other):
-    response = f"<think>\nThe picture shows a chart with {number + 3} bars.\n\nSo the answer is {number + 3}.\n</think>\n"
+    response = (
+        f"<think>\nThe picture shows a chart with {number + 3} bars.\n\nSo the answer is {number + 3}.\n</think>\n"
+    )
     values = {
         "model": "Qwen3_VL_8B_Base",
         "benchmark": "RealWorldQA",
@@ -80,5 +81,3 @@ def _address(process):
         if "Ctrl-C" in line:
             return re.search(r"http://\S+", said)[0]
     raise AssertionError(said)
-
-

@@ -278,6 +278,9 @@ function showChoice() {
     button.setAttribute("aria-pressed", String(button.dataset.kind === kind));
     button.classList.toggle("judged", Boolean(chosen) && chosen.judge.kind === button.dataset.kind && chosen.kind !== chosen.judge.kind);
   }
+  byId("next").classList.toggle("ready", Boolean(chosen));
+  byId("next-text").textContent = chosen ? "Next" : "Skip";
+  byId("next-key").textContent = chosen ? "Enter" : "→";
   byId("rule").hidden = Boolean(chosen);
   showRule(null);
   byId("verdict").hidden = !chosen;

@@ -17,6 +17,7 @@ COMMANDS = {
     "audit": ("capcurr_plugin.attribution.audit", "say which of a judge's verdicts are right, and how good it is"),
     "recipes": ("capcurr_plugin.recipes", "list the published runs, and show the command that runs one"),
     "train": ("capcurr_plugin.verl_host.train", "train a backbone: the stages of a recipe, each a run of verl"),
+    "attribute": ("capcurr_plugin.attribution.attribute", "judge what kind of error each wrong answer begins with"),
     "eval": ("capcurr_plugin.evaluation.evaluate", "score a model on a suite with VLMEvalKit, and tabulate it"),
     "report": ("capcurr_plugin.report.command", "draw pass rates and the order of a curriculum, on one page"),
     "results": (

@@ -68,7 +68,16 @@ def open_image(source: Path | bytes, name: str, at_least: int | None = None) -> 
 
 
 def data_url(source: Path | bytes, name: str, min_pixels: int = 1, max_pixels: int = MAX_PIXELS) -> str:
-    """The image for a chat request, with at least `min_pixels` and at most `max_pixels` in all.
+    """The image for a chat request: see `sendable`."""
+    content, media_type = sendable(source, name, min_pixels, max_pixels)
+    return f"data:{media_type};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def sendable(
+    source: Path | bytes, name: str, min_pixels: int = 1, max_pixels: int = MAX_PIXELS, max_side: int = MAX_PIXELS
+) -> tuple[bytes, str]:
+    """The image as servers take it, and its media type: with at least `min_pixels` and at most `max_pixels` in all, and
+    `max_side` on a side.
 
     An upright JPEG or PNG within these, in plain RGB or grey, is sent as it is. Any other is resized once and encoded
     anew: as PNG when it was stored without loss, else as JPEG.
@@ -77,7 +86,11 @@ def data_url(source: Path | bytes, name: str, min_pixels: int = 1, max_pixels: i
         raise ValueError(f"no image has at least {min_pixels} and at most {max_pixels} pixels")
 
     def size_to_send(stored: Size) -> Size:
-        return _size_within(stored, min_pixels, max_pixels)
+        longest = max(stored)
+        if longest <= max_side:
+            return _size_within(stored, min_pixels, max_pixels)
+        fitting = max(1, stored[0] * max_side // longest), max(1, stored[1] * max_side // longest)
+        return _size_within(fitting, 1, max_pixels)
 
     def size_to_decode(stored: Size) -> Size:
         width, height = size_to_send(stored)
@@ -87,12 +100,25 @@ def data_url(source: Path | bytes, name: str, min_pixels: int = 1, max_pixels: i
     opened = _open(content, name, size_to_decode)
     size = size_to_send(opened.stored)
     if opened.plain and size == opened.stored:
-        return _url(opened.kind, content)
+        return content, f"image/{opened.kind.lower()}"
     image = opened.image if size == opened.image.size else opened.image.resize(size, _pillow().Resampling.LANCZOS)
     kind = "PNG" if opened.kind in LOSSLESS else "JPEG"
     out = io.BytesIO()
     image.save(out, kind, **({"quality": JPEG_QUALITY, "subsampling": 0} if kind == "JPEG" else {}))
-    return _url(kind, out.getvalue())
+    return out.getvalue(), f"image/{kind.lower()}"
+
+
+def image_size(source: Path | bytes, name: str) -> Size:
+    """As it is stored, from the start of the file alone."""
+    pillow = _pillow()
+    content = source if isinstance(source, bytes) else _read(source, name)
+    try:
+        with pillow.open(io.BytesIO(content), formats=[_kind(content, name)]) as image:
+            return image.size
+    except BadImage:
+        raise
+    except Exception as error:  # noqa: BLE001  whatever damaged content makes of its decoder
+        raise BadImage(f"image {name!r} is damaged ({type(error).__name__})") from None
 
 
 def read_image(source: Path | bytes, name: str) -> bytes:
@@ -223,10 +249,6 @@ def _size_within(size: Size, min_pixels: int, max_pixels: int) -> Size:
     width = min(width, max_pixels)
     height = min(height, max(1, max_pixels // width))
     return min(width, max_pixels // height), height
-
-
-def _url(kind: str, content: bytes) -> str:
-    return f"data:image/{kind.lower()};base64,{base64.b64encode(content).decode('ascii')}"
 
 
 @functools.cache

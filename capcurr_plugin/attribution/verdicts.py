@@ -32,6 +32,11 @@ image against it.
 Kinds:
 {kinds}
 
+How to work: describe to yourself what the image shows where the question asks. Go through the response sentence by
+sentence, and hold each against the image, the question and the sentences before it. Stop at the first sentence that is
+wrong AND without which the response would have come to the right answer; a slip that is corrected later, or that the
+answer does not hang on, is not it. A sentence that says nothing wrong is never the error, even when it leads nowhere.
+
 If the first error is a wrong reading of the image and later steps follow from it, the kind is perception, however
 long the reasoning after it. If several kinds fit the same sentence, take the one that comes first in the list.
 
@@ -41,7 +46,12 @@ else.
 
 Reply with one JSON object and nothing after it: {{"id": the id of the response, "kind": one of the kinds, "quote":
 the sentence or part of a sentence of the response where the error is, copied character by character, "" when the kind
-is {no_quote}, "image": what the image shows instead, or "", "confidence": {confidences}}}"""
+is {no_quote}, "image": what the image shows instead, or "", "confidence": {confidences}}}
+
+An example of a reply. The image shows a bar chart in which Tuesday's bar ends at 40. Asked how much more was sold on
+Tuesday than on Monday, with 15 for the right answer, a response says: "Monday: 25. Tuesday: 60. The difference is 35."
+{{"id": "0123456789abcdef", "kind": "perception", "quote": "Tuesday: 60.", "image": "Tuesday's bar ends at 40.",
+"confidence": "high"}}"""
 
 
 class Rejected(Exception):
@@ -63,7 +73,7 @@ class Case:
     question: str
     truth: str
     response: str
-    final: str | None = None  # what was extracted from the response
+    final: str | None = None  # what was made out as its answer, "" for nothing; None: that is not known
 
     @property
     def id(self) -> str:
@@ -73,23 +83,29 @@ class Case:
         return f"Question:\n{self.question}"
 
     def after_images(self) -> str:
-        final = "nothing could be extracted" if self.final is None else f"extracted as: {visible(self.final)}"
+        final = "" if self.final is None else f" (made out as its answer: {visible(self.final) or 'nothing'})"
         return (
-            f"Answer that counts as right: {self.truth}\n\nThe model's response ({final}):\n"
+            f"Answer that counts as right: {self.truth}\n\nThe model's response{final}:\n"
             f"<response id={self.id}>\n{self.shown()}\n</response id={self.id}>"
         )
 
     def shown(self) -> str:
         """The response, with what cannot be seen made visible."""
-        text = visible(self.response)
-        if len(text) <= MAX_RESPONSE:
-            return text
-        half = MAX_RESPONSE // 2
-        return f"{text[:half]}\n[... {len(text) - 2 * half:,} characters left out ...]\n{text[-half:]}"
+        return shortened(visible(self.response), MAX_RESPONSE)
+
+
+def shortened(text: str, most: int) -> str:
+    if len(text) <= most:
+        return text
+    half = most // 2
+    return f"{text[:half]}\n[... the middle is left out ...]\n{text[-half:]}"
 
 
 def system_text() -> str:
-    kinds = "\n".join(f"- {kind}: {meaning.rule} Example: {meaning.example}" for kind, meaning in MEANINGS.items())
+    kinds = "\n".join(
+        f"- {kind}: {one.rule}\n  Example: {one.example}\n  Not so: {one.counterexample}"
+        for kind, one in MEANINGS.items()
+    )
     no_quote = " or ".join(NEEDS_NO_QUOTE)
     return SYSTEM.format(kinds=kinds, no_quote=no_quote, confidences=" or ".join(f'"{one}"' for one in CONFIDENCES))
 

@@ -11,6 +11,7 @@ import math
 import re
 import secrets
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from datetime import datetime, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
@@ -21,7 +22,7 @@ from capcurr_plugin.attribution.audit_numbers import judge_numbers
 from capcurr_plugin.attribution.audits import CHOICES, MAX_NOTE, Choice, OpenAudit
 from capcurr_plugin.attribution.kinds import MEANINGS
 from capcurr_plugin.attribution.records import UNDECIDED, Record
-from capcurr_plugin.attribution.verdicts import visible
+from capcurr_plugin.attribution.verdicts import shortened, visible
 from capcurr_plugin.errors import InputError
 
 HOST = "127.0.0.1"
@@ -74,14 +75,12 @@ class Session:
             "annotator": self.audit.header.annotator,
             "attribution": visible(self.audit.header.attribution),
             "done": [record.id in self.audit.choices for record in self.records],
-            "kinds": [
-                {"name": kind, "rule": meaning.rule, "example": meaning.example} for kind, meaning in MEANINGS.items()
-            ],
+            "kinds": [{"name": kind, **asdict(meaning)} for kind, meaning in MEANINGS.items()],
         }
 
     def item(self, place: int) -> dict[str, Any]:
         record = self._record(place)
-        shown, quote = record.case.shown(), visible(record.vote.quote)
+        shown, quote = record.case.shown, visible(record.vote.quote)
         marked = None if self.blind and record.id not in self.audit.choices else _around(shown, quote)
         return {
             "model": _bounded(record.model),
@@ -181,8 +180,7 @@ class Session:
 
 
 def _bounded(text: str) -> str:
-    left_out = len(text) - MAX_TEXT
-    return visible(text[:MAX_TEXT]) + (f"\n[... {left_out:,} characters left out ...]" if left_out > 0 else "")
+    return shortened(visible(text), MAX_TEXT)
 
 
 def _around(shown: str, quote: str) -> list[str] | None:
@@ -269,7 +267,7 @@ class Handler(BaseHTTPRequestHandler):
         session = self.server.session
         if wanted in PAGE:
             name, kind = PAGE[wanted]
-            return files("capcurr_plugin.attribution").joinpath("audit_page", name).read_bytes(), kind
+            return (files("capcurr_plugin.attribution") / "audit_page" / name).read_bytes(), kind
         if wanted == "overview":
             return _json(session.overview())
         if wanted == "summary":

@@ -60,7 +60,7 @@ async function start() {
   try {
     const overview = await ask("overview");
     done = overview.done;
-    kinds = [...overview.kinds, {name: CANNOT_TELL, rule: "None of the kinds can be told from what is shown here.", example: ""}];
+    kinds = [...overview.kinds, {name: CANNOT_TELL, rule: "None of the kinds can be told from what is shown here."}];
     makeKinds();
     await goToNextOpen();
   } catch (error) {
@@ -210,7 +210,8 @@ function show() {
   byId("what").title = byId("what").textContent;
   byId("question").textContent = item.question;
   byId("truth").textContent = item.truth;
-  byId("final").textContent = item.final === null ? "(no answer could be made out)" : `(read as: ${item.final})`;
+  const final = item.final === "" ? "no answer could be made out" : `answer made out: ${item.final}`;
+  byId("final").textContent = item.final === null ? "" : `(${final})`;
   if (!item.whole) byId("final").textContent += " (only what the evaluator kept)";
   byId("note").value = item.chosen ? item.chosen.note : drafts.get(place) || "";
   for (const id of ["question", "truth", "response"]) byId(id).scrollTop = 0;
@@ -261,9 +262,12 @@ function makeKinds() {
     name.textContent = `${key.textContent}  ${named(kind.name)}`;
     const rule = document.createElement("dd");
     rule.textContent = kind.rule;
-    const example = document.createElement("dd");
-    example.textContent = kind.example;
-    byId("meanings").append(name, rule, ...(kind.example ? [example] : []));
+    byId("meanings").append(name, rule);
+    for (const [lead, text] of [["", kind.example], ["Not so: ", kind.counterexample]]) {
+      const example = document.createElement("dd");
+      example.textContent = lead + text;
+      if (text) byId("meanings").append(example);
+    }
   });
 }
 

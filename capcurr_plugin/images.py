@@ -74,10 +74,15 @@ def data_url(source: Path | bytes, name: str, min_pixels: int = 1, max_pixels: i
 
 
 def sendable(
-    source: Path | bytes, name: str, min_pixels: int = 1, max_pixels: int = MAX_PIXELS, max_side: int = MAX_PIXELS
+    source: Path | bytes,
+    name: str,
+    min_pixels: int = 1,
+    max_pixels: int = MAX_PIXELS,
+    max_side: int = MAX_PIXELS,
+    check: bool = True,
 ) -> tuple[bytes, str]:
     """The image as servers take it, and its media type: with at least `min_pixels` and at most `max_pixels` in all, and
-    `max_side` on a side.
+    `max_side` on a side. Without `check`, damage to one that is sent as it is is left for the server to find.
 
     An upright JPEG or PNG within these, in plain RGB or grey, is sent as it is. Any other is resized once and encoded
     anew: as PNG when it was stored without loss, else as JPEG.
@@ -97,6 +102,8 @@ def sendable(
         return 2 * width, 2 * height  # halving an image is left to the resampling filter
 
     content = read_image(source, name)
+    if not check and (kind := _plain_kind(content, size_to_send)):
+        return content, f"image/{kind.lower()}"
     opened = _open(content, name, size_to_decode)
     size = size_to_send(opened.stored)
     if opened.plain and size == opened.stored:
@@ -113,7 +120,7 @@ def image_size(source: Path | bytes, name: str) -> Size:
     pillow = _pillow()
     content = source if isinstance(source, bytes) else _read(source, name)
     try:
-        with pillow.open(io.BytesIO(content), formats=[_kind(content, name)]) as image:
+        with pillow.open(io.BytesIO(content), formats=[image_kind(content, name)]) as image:
             return image.size
     except BadImage:
         raise
@@ -150,7 +157,7 @@ class _Opened:
 
 
 def _open(content: bytes, name: str, wanted: Callable[[Size], Size] | None) -> _Opened:
-    kind = _kind(content, name)
+    kind = image_kind(content, name)
     if kind == "JPEG" and content.count(_SCAN) > MAX_SCANS:
         raise BadImage(f"image {name!r} has over {MAX_SCANS} scans, which no encoder writes")
     pillow = _pillow()
@@ -165,8 +172,7 @@ def _open(content: bytes, name: str, wanted: Callable[[Size], Size] | None) -> _
             raise BadImage(f"image {name!r} has {stored[0]:,} x {stored[1]:,} pixels; {_AT_MOST}")
         image.load()
         orientation = _orientation(image)
-        plain = image.format in SENT_AS_IT_IS and image.mode in ("RGB", "L") and orientation == 1
-        plain = plain and "transparency" not in image.info and getattr(image, "n_frames", 1) == 1
+        plain = _is_plain(image)
         upright = _rgb(image, name)
         if orientation != 1:
             upright = upright.transpose(_turns()[orientation])
@@ -184,7 +190,22 @@ def _open(content: bytes, name: str, wanted: Callable[[Size], Size] | None) -> _
     return _Opened(upright, stored, kind, plain)
 
 
-def _kind(content: bytes, name: str) -> str:
+def _is_plain(image: "Image.Image") -> bool:
+    """Any reader sees in the file what is in the image."""
+    plain = image.format in SENT_AS_IT_IS and image.mode in ("RGB", "L") and _orientation(image) == 1
+    return plain and "transparency" not in image.info and getattr(image, "n_frames", 1) == 1
+
+
+def _plain_kind(content: bytes, size_to_send: Callable[[Size], Size]) -> str | None:
+    """Of an image that can be sent as it is, by the start of its content; None when it has to be decoded."""
+    try:
+        with _pillow().open(io.BytesIO(content), formats=SENT_AS_IT_IS) as image:
+            return image.format if _is_plain(image) and size_to_send(image.size) == image.size else None
+    except Exception:  # noqa: BLE001  decoding says what is wrong with it
+        return None
+
+
+def image_kind(content: bytes, name: str) -> str:
     """The format that the content has, whatever the file's name says."""
     for start, kind in FORMATS.items():
         if content.startswith(start) and (kind != "WEBP" or content[8:12] == b"WEBP"):

@@ -23,7 +23,7 @@ from capcurr_plugin.evaluation.responses import Response, read_responses
 from capcurr_plugin.evaluation.results import Model
 from capcurr_plugin.evaluation.score_files import API_FAILED
 from capcurr_plugin.evaluation.table_files import Row, canonical, read_rows
-from capcurr_plugin.images import FORMATS, LOSSLESS, open_image, read_image
+from capcurr_plugin.images import image_kind, open_image, read_image
 from capcurr_plugin.rows import RowError
 
 MAX_RESPONSE = 400_000  # characters that are kept; of a longer one the middle is left out
@@ -233,12 +233,11 @@ def _write_pictures(table: Path, indexes: set[str], folder: Path) -> dict[str, t
 def _kept(source: Path | bytes, name: str, folder: Path) -> str:
     """The name of a file with the picture, which is there whole."""
     content = read_image(source, name)
-    kind = next((kind for start, kind in FORMATS.items() if content.startswith(start)), "")
-    image = open_image(content, name)  # refuses what is damaged, before a judge is paid to look at it
+    kind = image_kind(content, name)
     if kind not in KEPT_AS_THEY_ARE:
         out = io.BytesIO()
-        image.save(out, "PNG" if kind in LOSSLESS else "JPEG")
-        content, kind = out.getvalue(), "PNG" if kind in LOSSLESS else "JPEG"
+        open_image(content, name).save(out, "PNG")
+        content, kind = out.getvalue(), "PNG"
     file = f"{hashlib.blake2b(content, digest_size=12).hexdigest()}{KEPT_AS_THEY_ARE[kind]}"
     path = folder / file
     if not path.exists():

@@ -99,7 +99,7 @@ class Job:
             return gather(models, self.tables, self.sampled, images_folder(self.output), file)
 
     def estimate(self) -> Estimate:
-        estimate, config = Estimate(), self.judge.config
+        estimate, config, counted = Estimate(), self.judge.config, set[str]()
         for answer, why in read_gathered(self.cases):
             estimate.answers += 1
             if why:
@@ -111,6 +111,9 @@ class Job:
                     self.asking.vote(answer, pictures, lambda question, n=number: self._kept(question, n))
                     estimate.kept += 1
                 except Unasked as unasked:
+                    if unasked.key in counted:  # two models may say the same
+                        continue
+                    counted.add(unasked.key)
                     likely = likely_tokens(unasked.question)
                     estimate.calls += 1
                     estimate.input_tokens += likely.input

@@ -63,7 +63,7 @@ def accuracy_bounds(scope: Mapping[str, Any], accuracy: float) -> dict[str, Any]
     kinds = {kind: [cell["share"], *share_bounds(cell["share"], accuracy)] for kind, cell in scope["kinds"].items()}
     return {
         "method": "bounds",
-        "assumes": f"the judge is right about {accuracy:.1%} of these verdicts; nothing is known of its errors",
+        "assumes": f"the judge is right about {100 * accuracy:g} % of these verdicts; nothing is known of its errors",
         "kinds": kinds,
     }
 

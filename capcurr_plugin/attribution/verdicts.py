@@ -6,11 +6,13 @@ judge names the id in its verdict, so that nothing which the response says can b
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import re
+import sys
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,7 +77,7 @@ class Case:
     response: str
     final: str | None = None  # what was made out as its answer, "" for nothing; None: that is not known
 
-    @property
+    @functools.cached_property
     def id(self) -> str:
         return hashlib.blake2b(self.response.encode("utf-8", "backslashreplace"), digest_size=8).hexdigest()
 
@@ -86,9 +88,10 @@ class Case:
         final = "" if self.final is None else f" (made out as its answer: {visible(self.final) or 'nothing'})"
         return (
             f"Answer that counts as right: {self.truth}\n\nThe model's response{final}:\n"
-            f"<response id={self.id}>\n{self.shown()}\n</response id={self.id}>"
+            f"<response id={self.id}>\n{self.shown}\n</response id={self.id}>"
         )
 
+    @functools.cached_property
     def shown(self) -> str:
         """The response, with what cannot be seen made visible."""
         return shortened(visible(self.response), MAX_RESPONSE)
@@ -113,13 +116,24 @@ def system_text() -> str:
 def visible(text: str) -> str:
     """Characters without a shape of their own, which may hide words from a human reader or change their order, are
     written out."""
-    return "".join(
-        _escaped(c) if unicodedata.category(c) in ("Cf", "Cc", "Cs", "Co") and c not in "\n\t" else c for c in text
-    )
+    return _shapeless().sub(lambda found: f"[U+{ord(found[0]):04X}]", text)
 
 
-def _escaped(character: str) -> str:
-    return f"[U+{ord(character):04X}]"
+@functools.cache
+def _shapeless() -> re.Pattern[str]:
+    kinds = ("Cf", "Cc", "Cs", "Co")
+    return re.compile(f"[{_ranges(c for c in map(chr, range(sys.maxunicode + 1)) if unicodedata.category(c) in kinds)}]")
+
+
+def _ranges(characters: Iterable[str]) -> str:
+    """A set of characters in a pattern, without line feed and tab."""
+    ends: list[list[int]] = []
+    for point in (ord(c) for c in characters if c not in "\n\t"):
+        if ends and ends[-1][1] == point - 1:
+            ends[-1][1] = point
+        else:
+            ends.append([point, point])
+    return "".join(f"\\U{low:08x}-\\U{high:08x}" for low, high in ends)
 
 
 def read_verdict(reply: str, case: Case) -> Verdict:
@@ -144,7 +158,7 @@ def read_verdict(reply: str, case: Case) -> Verdict:
 def _checked_quote(quote: str, kind: Kind, case: Case) -> str:
     if kind in NEEDS_NO_QUOTE and not quote.strip():
         return ""
-    said, shown = _spaced(quote), _spaced(case.shown())
+    said, shown = _spaced(quote), _spaced(case.shown)
     if not MIN_QUOTE <= len(said) <= MAX_QUOTE:
         raise Rejected(f'"quote" has to have {MIN_QUOTE} to {MAX_QUOTE} characters')
     if said not in shown:

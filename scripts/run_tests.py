@@ -23,6 +23,7 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(CHECKOUT))
 
 from capcurr_plugin.environments import EnvironmentFailed, ensure, uv  # noqa: E402
+from capcurr_plugin.environments.chromium import ensure_chromium  # noqa: E402
 
 # The longest first
 FOLDERS = {"verl": ["tests/verl"], "core": ["tests/core", "tests/install", "tests/house"], "vlmeval": ["tests/vlmeval"]}
@@ -89,10 +90,20 @@ def main(argv: list[str]) -> int:
 
 def run(name: str, pytest_args: list[str]) -> tuple[str, list[ET.Element], int]:
     python = ensure(name)
+    if name == "core":
+        try_chromium()
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
         code = run_pytest(name, python, report, pytest_args)
         return name, list(ET.parse(report).iter("testcase")) if report.exists() else [], code
+
+
+def try_chromium() -> None:
+    """Without it the tests of pages fail, and say why; the others can do without."""
+    try:
+        ensure_chromium()
+    except EnvironmentFailed as error:
+        print(f"[core] {error}", flush=True)
 
 
 def run_pytest(name: str, python: Path, report: Path, arguments: list[str]) -> int:

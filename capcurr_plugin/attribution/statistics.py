@@ -37,8 +37,8 @@ class Estimate(NamedTuple):
 class Rate:
     """How often something happened: a sensitivity is right verdicts among errors of a kind."""
 
-    count: int
-    of: int
+    count: float  # whole, unless it stands for a weighted sample of as much weight
+    of: float
 
     @property
     def share(self) -> float:
@@ -170,17 +170,19 @@ def audited_shares(
             continue
         counts = np.array([found[stratum][kind] for kind in kinds], float)
         value += size / total * counts / counts.sum()
-        draws += size / total * _rest_of(counts, size, generator)
+        draws += size / total * stratum_draws(counts, size, generator)
     return _estimates(kinds, value, draws, confidence)
 
 
-def _rest_of(counts: ndarray, size: int, generator: Generator) -> ndarray:
-    """Draws of a stratum's shares: what was audited is known, the rest is as likely as a flat prior and the audit
-    say."""
+def stratum_draws(
+    counts: ndarray, size: int, generator: Generator, draws: int = DRAWS, prior: ndarray | None = None
+) -> ndarray:
+    """Draws of a stratum's shares: what was audited is known, the rest is as likely as the audit and a prior say, which
+    is flat unless it is given."""
     audited = int(counts.sum())
-    shares = generator.dirichlet(counts + 1 / len(counts), DRAWS)
+    shares = generator.dirichlet(counts + (1 / len(counts) if prior is None else prior), draws)
     if size <= audited:
-        return (counts / audited)[None].repeat(DRAWS, axis=0)
+        return (counts / audited)[None].repeat(draws, axis=0)
     rest = generator.multinomial(size - audited, shares)
     return (counts + rest) / size
 

@@ -14,11 +14,13 @@ from typing import Any
 from capcurr_plugin.arguments import positive
 from capcurr_plugin.atomic import replacing
 from capcurr_plugin.attribution.asking import Asking
+from capcurr_plugin.attribution.audits import Audit, read_audit
 from capcurr_plugin.attribution.cases import Sampled
+from capcurr_plugin.attribution.corrections import corrected
 from capcurr_plugin.attribution.job import Job, run_of
 from capcurr_plugin.attribution.records import images_folder, summary_path
 from capcurr_plugin.attribution.shares import Drawing
-from capcurr_plugin.attribution.summary import FORMAT, accuracy_bounds, agreement_of, as_text, summarize
+from capcurr_plugin.attribution.summary import FORMAT, agreement_of, as_text, summarize
 from capcurr_plugin.attribution.verdicts import VERSION
 from capcurr_plugin.data.benchmark_tables import default_folder
 from capcurr_plugin.errors import InputError
@@ -65,6 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     judge.add_argument("--dry-run", action="store_true", help="say what it would cost, and ask nothing")
     numbers = parser.add_argument_group("the numbers")
     numbers.add_argument("--compare", metavar=("A", "B"), nargs=2, action="append", help="two models, row by row")
+    numbers.add_argument("--audit", metavar="FILE", type=Path, nargs="+", default=[], help="of capcurr audit")
     numbers.add_argument("--judge-accuracy", metavar="SHARE", type=_share, help="known of the judge, such as 0.825")
     numbers.add_argument("--resamples", metavar="N", type=int, default=RESAMPLES, help="of the bootstrap (%(default)s)")
     numbers.add_argument("--seed", metavar="N", type=int, default=results.SEED, help="of what is drawn (%(default)s)")
@@ -77,6 +80,7 @@ def run(args: argparse.Namespace) -> int:
     warnings: list[str] = []
     models = _models(args, warnings)
     compared = [tuple(pair) for pair in args.compare or ()] or ([tuple(models)] if len(models) == 2 else [])
+    audits = [read_audit(path) for path in args.audit]
     config = find_attributor(args.judge, args.judge_base_url)
     job = Job(
         args.output,
@@ -90,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
     facts = {"folders": [str(folder) for folder in args.folders], "suite": args.suite}
     drawing = Drawing(args.resamples, args.seed, args.confidence)
     with job.alone():
-        summary = attribute(job, models, drawing, compared, args.judge_accuracy, facts, warnings, args.dry_run)
+        summary = attribute(job, models, drawing, compared, audits, args.judge_accuracy, facts, warnings, args.dry_run)
     if summary:
         print(json.dumps(summary, indent=1) if args.json else as_text(summary), end="\n" if args.json else "")
     return 0
@@ -101,6 +105,7 @@ def attribute(
     models: Mapping[str, Model],
     drawing: Drawing,
     compared: Sequence[tuple[str, str]] = (),
+    audits: Sequence[Audit] = (),
     accuracy: float | None = None,
     settings: Mapping[str, Any] | None = None,
     warnings: Sequence[str] = (),
@@ -133,9 +138,8 @@ def attribute(
         "agreement": agreement_of([[vote.kind for vote in of_answer] for of_answer in votes]),
         "spend": asdict(job.judge.spend()) | {"kept_verdicts": estimate.kept},
     }
-    for model in summary["models"].values():
-        methods = [accuracy_bounds(model, accuracy)] if accuracy is not None and model["wrong"] else []
-        model["corrected"] = {"audit": None, "methods": methods} if methods else None
+    for name, one in corrected(job.output, list(models), audits, accuracy, drawing).items():
+        summary["models"][name]["corrected"] = one
     with replacing(summary_path(job.output)) as file:
         file.write(json.dumps(summary, indent=1).encode("utf-8", "backslashreplace") + b"\n")
     return summary

@@ -100,7 +100,7 @@ def posterior_share(
 
 def unmixed_shares(
     verdicts: Mapping[str, int],
-    confusion: Mapping[str, Mapping[str, int]],
+    confusion: Mapping[str, Mapping[str, float]],
     generator: Generator,
     confidence: float = CONFIDENCE,
 ) -> dict[str, Estimate]:
@@ -112,12 +112,11 @@ def unmixed_shares(
     said = sorted({*verdicts, *(name for row in confusion.values() for name in row)})
     counts = np.array([verdicts.get(name, 0) for name in said], float)
     audit = np.array([[confusion[kind].get(name, 0) for name in said] for kind in kinds], float)
-    total, sizes = int(counts.sum()), audit.sum(axis=1).astype(int)
+    total = int(counts.sum())
     value = _unmixed(counts[None], (audit / audit.sum(axis=1, keepdims=True))[None])[0]
     drawn = generator.multinomial(total, counts / total, DRAWS).astype(float)
     # Flat priors: an answer that a small audit did not see may still be given.
     rates = np.stack([generator.dirichlet(row + 1 / len(said), DRAWS) for row in audit], axis=1)
-    assert len(sizes) == len(kinds)
     return _estimates(kinds, value, _unmixed(drawn, rates), confidence)
 
 

@@ -11,7 +11,7 @@ from capcurr_plugin.attribution.kinds import ERRORS
 from capcurr_plugin.attribution.lengths import model_lengths
 from capcurr_plugin.attribution.records import OUTCOMES, UNDECIDED
 from capcurr_plugin.attribution.shares import Drawing, Kinds, model_numbers
-from capcurr_plugin.attribution.statistics import fleiss_kappa, krippendorff_alpha, share_bounds
+from capcurr_plugin.attribution.statistics import fleiss_kappa, krippendorff_alpha
 from capcurr_plugin.evaluation.results import Model
 from capcurr_plugin.evaluation.tables import Table, as_lines
 
@@ -58,16 +58,6 @@ def agreement_of(votes: Sequence[Sequence[str]]) -> dict[str, Any] | None:
     }
 
 
-def accuracy_bounds(scope: Mapping[str, Any], accuracy: float) -> dict[str, Any]:
-    """What can be said when no more than the judge's accuracy is known."""
-    kinds = {kind: [cell["share"], *share_bounds(cell["share"], accuracy)] for kind, cell in scope["kinds"].items()}
-    return {
-        "method": "bounds",
-        "assumes": f"the judge is right about {100 * accuracy:g} % of these verdicts; nothing is known of its errors",
-        "kinds": kinds,
-    }
-
-
 # As text
 
 
@@ -80,7 +70,7 @@ def _tables(summary: Mapping[str, Any]) -> Iterator[Table]:
     for name, model in summary["models"].items():
         yield _kinds_table(name, model, level)
         if model["corrected"]:
-            yield _corrected_table(name, model["corrected"], level)
+            yield _corrected_table(name, model, level)
         if model["lengths"]:
             yield _lengths_table(name, model["lengths"])
     for comparison in summary["comparisons"]:
@@ -123,10 +113,13 @@ def _kinds_table(name: str, model: Mapping[str, Any], level: str) -> Table:
     return table
 
 
-def _corrected_table(name: str, corrected: Mapping[str, Any], level: str) -> Table:
+def _corrected_table(name: str, model: Mapping[str, Any], level: str) -> Table:
     table = Table(f"{name}: the share of perception errors, when the judge's own errors are counted in", [])
     table.header = ["", "perception", f"{level} interval"]
-    for method in corrected["methods"]:
+    said = model["kinds"].get("perception")
+    if said:
+        table.rows.append(["as the judge says", _percent(said["share"]), _range(said["wilson"])])
+    for method in model["corrected"]["methods"]:
         cell = method["kinds"].get("perception")
         if cell:
             table.rows.append([method["method"], _percent(cell[0]), _range(cell[1:])])

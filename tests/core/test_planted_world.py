@@ -47,7 +47,7 @@ def world(tmp_path_factory):
 
 @pytest.mark.slow
 def test_over_a_thousand_audits_corrected_shares_cover_the_truth_and_the_uncorrected_one_does_not(world):
-    """Each time, wrong answers are drawn from the world, and an audit from those."""
+    """Each time, wrong answers are drawn from the world, an audit from those, and one from others."""
     _, records, truth = world
     pairs = [(record.kind == "perception", truth[record.id] == "perception") for record in records]
     true_share = sum(right for _, right in pairs) / ERRORS
@@ -55,10 +55,10 @@ def test_over_a_thousand_audits_corrected_shares_cover_the_truth_and_the_uncorre
     dice = random.Random(7)
     for _ in range(SIMULATIONS):
         drawn = dice.choices(pairs, k=ERRORS)
-        audit = drawn[:AUDITED]
+        audit, elsewhere = drawn[:AUDITED], dice.choices(pairs, k=AUDITED)
         said = [said for said, _ in drawn]
-        hits, alarms = audit.count((True, True)), audit.count((True, False))
-        planted = hits + audit.count((False, True))
+        hits, alarms = elsewhere.count((True, True)), elsewhere.count((True, False))
+        planted = hits + elsewhere.count((False, True))
         rates = Rate(hits, planted), Rate(AUDITED - planted - alarms, AUDITED - planted)
         ends = {
             "as the judge says": wilson_interval(sum(said), ERRORS, 0.95),

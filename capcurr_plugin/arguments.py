@@ -20,6 +20,20 @@ def minutes(text: str) -> float:
     return number
 
 
+def dollars(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 1e6:
+        raise argparse.ArgumentTypeError(f"{text} is no sum of dollars above 0")
+    return value
+
+
+def share(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is no share; write 0.825 for 82.5 %")
+    return value
+
+
 def take_words_after_dashes(parser: argparse.ArgumentParser) -> None:
     """As `more`. argparse itself refuses words after `--` when options stand before it."""
     parse = parser.parse_known_args

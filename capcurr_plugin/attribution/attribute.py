@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from capcurr_plugin.arguments import positive
+from capcurr_plugin.arguments import dollars, positive, share
 from capcurr_plugin.atomic import replacing
 from capcurr_plugin.attribution.asking import Asking
 from capcurr_plugin.attribution.audits import Audit, read_audit
@@ -63,12 +62,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     judge.add_argument("--max-pixels", metavar="N", type=positive, help="larger pictures are made smaller")
     judge.add_argument("--parallel", metavar="N", type=positive, default=PARALLEL, help="calls at once (%(default)s)")
     judge.add_argument("--batch", action="store_true", help="by Anthropic's Message Batches: half the price, in hours")
-    judge.add_argument("--max-usd", metavar="USD", type=_dollars, help="bound on what this output may cost, in all")
+    judge.add_argument("--max-usd", metavar="USD", type=dollars, help="bound on what this output may cost, in all")
     judge.add_argument("--dry-run", action="store_true", help="say what it would cost, and ask nothing")
     numbers = parser.add_argument_group("the numbers")
     numbers.add_argument("--compare", metavar=("A", "B"), nargs=2, action="append", help="two models, row by row")
     numbers.add_argument("--audit", metavar="FILE", type=Path, nargs="+", default=[], help="of capcurr audit")
-    numbers.add_argument("--judge-accuracy", metavar="SHARE", type=_share, help="known of the judge, such as 0.825")
+    numbers.add_argument("--judge-accuracy", metavar="SHARE", type=share, help="known of the judge, such as 0.825")
     numbers.add_argument("--resamples", metavar="N", type=int, default=RESAMPLES, help="of the bootstrap (%(default)s)")
     numbers.add_argument("--seed", metavar="N", type=int, default=results.SEED, help="of what is drawn (%(default)s)")
     numbers.add_argument("--confidence", metavar="C", type=float, default=0.95, help="of intervals (%(default)s)")
@@ -177,17 +176,3 @@ def find_attributor(name: str, base_url: str | None) -> JudgeConfig:
             "openai:MODEL with --judge-base-url, and CAPCURR_JUDGES names others"
         )
     return config
-
-
-def _dollars(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text} is no amount of dollars")
-    return value
-
-
-def _share(text: str) -> float:
-    value = float(text)
-    if not 0 < value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is no share; write 0.825 for 82.5 %")
-    return value

@@ -134,5 +134,21 @@ def _bounds(own: Sequence[Record], accuracy: float) -> Method:
     }
 
 
+def what_follows(share: float, accuracy: float) -> list[str]:
+    """From a judge's share of one kind and its accuracy alone: what can be concluded, and what cannot."""
+    low, high = share_bounds(share, accuracy)
+    told = f"{100 * share:.1f} %"
+    least, greatest, between = f"{100 * low:.1f} %", f"{100 * high:.1f} %", f"{100 * (high - low):.1f} points"
+    most = "most errors are of this kind" if low > 0.5 else "most are not" if high < 0.5 else "whether most are is open"
+    return [
+        f"A judge says {told}, and is right about {100 * accuracy:.1f} % of the errors. Whichever it gets wrong, from "
+        f"{least} to {greatest} are of this kind: {most}.",
+        f"That it is {told} cannot be concluded: it is {least} if as many of the judge's errors as can be are false "
+        f"alarms, and {greatest} if they are misses.",
+        f"Nor can two models be told apart by such shares unless these differ by over {between}, or the judge is known "
+        "to err alike on both. An audit of a random sample of the verdicts narrows it: capcurr audit.",
+    ]
+
+
 def _told(estimates: dict[str, Estimate]) -> dict[str, list[float]]:
     return {kind: list(estimate) for kind, estimate in estimates.items()}

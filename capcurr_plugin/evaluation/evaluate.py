@@ -20,7 +20,7 @@ from typing import Any
 
 import yaml
 
-from capcurr_plugin.arguments import take_words_after_dashes
+from capcurr_plugin.arguments import dollars, take_words_after_dashes
 from capcurr_plugin.atomic import replacing
 from capcurr_plugin.endpoints import api_root
 from capcurr_plugin.errors import InputError, JobError
@@ -75,7 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--data", nargs="+", metavar="NAME", help="these data sets instead of a suite's")
     what.add_argument("--judge", default=JUDGE, metavar="NAME", help="default: %(default)s")
     what.add_argument("--judge-base-url", metavar="URL", help="the judge is a model on this OpenAI-compatible server")
-    what.add_argument("--max-judge-usd", type=_dollars, metavar="USD", help="bound on what judging may cost, in all")
+    what.add_argument("--max-judge-usd", type=dollars, metavar="USD", help="bound on what judging may cost, in all")
     what.add_argument("--mode", default="all", choices=["all", "infer", "eval"], help="default: %(default)s")
     what.add_argument("--limit", type=int, metavar="N", help="only the first rows of each data set (ms-vlmeval)")
     server = parser.add_argument_group("the model's server")
@@ -368,10 +368,3 @@ def _tabulate(args: argparse.Namespace, folder: Path, names: Sequence[str]) -> l
         return []
     except InputError as error:
         return [str(error)[:200]]
-
-
-def _dollars(text: str) -> float:
-    value = float(text)
-    if not 0 < value < 1e6:
-        raise argparse.ArgumentTypeError(f"{text} is no sum of dollars above 0")
-    return value

@@ -15,6 +15,8 @@ class Published:
     kind: str  # base, merged, staged, or the name of another model
     averages: dict[str, float]
     benchmarks: dict[str, float]
+    errors: dict[str, float]
+    response_tokens: float | None
 
     @property
     def name(self) -> str:
@@ -26,7 +28,14 @@ def load_published() -> dict[str, Published]:
     """By `backbone/kind`."""
     content = yaml.safe_load((files("vlmeval_configs") / "published.yaml").read_text(encoding="utf-8"))
     entries = [
-        Published(backbone, kind, numbers.get("averages", {}), numbers.get("benchmarks", {}))
+        Published(
+            backbone,
+            kind,
+            numbers.get("averages", {}),
+            numbers.get("benchmarks", {}),
+            numbers.get("errors", {}),
+            numbers.get("response_tokens"),
+        )
         for backbone, kinds in content.items()
         for kind, numbers in kinds.items()
     ]

@@ -184,6 +184,13 @@ def _name_published(models: Mapping[str, Model], published: Sequence[str]) -> No
         known(models, name, "--published").published = published_as(entry)
 
 
+def read_everything(folders: Sequence[Path]) -> dict[str, Model]:
+    """All models on all benchmarks that are known."""
+    suites = load_suites()
+    settings = Settings("all", None, RESAMPLES, SEED, 0.95, partial=True)
+    return read_models(folders, chosen_benchmarks(suites, "all", ()), suites, settings, [])
+
+
 def choose_models(models: dict[str, Model], wanted: Sequence[str]) -> None:
     """Drop the others, where any is wanted."""
     for name in wanted:

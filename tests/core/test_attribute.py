@@ -263,7 +263,7 @@ def test_a_picture_that_cannot_be_had_leaves_its_answers_undecided(world, tmp_pa
         (["--model", "X"], "--model X: no such model"),
         (["--votes", "99"], "--votes is 99; use at most 25"),
         (["--judge-accuracy", "82.5"], "82.5 is no share; write 0.825 for 82.5 %"),
-        (["--max-usd", "-1"], "-1 is no amount of dollars"),
+        (["--max-usd", "-1"], "-1 is no sum of dollars above 0"),
         (["--batch", "--judge", "bedrock-claude-haiku-4.5"], "only Anthropic's own API takes batches"),
     ],
 )

@@ -122,7 +122,9 @@ def visible(text: str) -> str:
 @functools.cache
 def _shapeless() -> re.Pattern[str]:
     kinds = ("Cf", "Cc", "Cs", "Co")
-    return re.compile(f"[{_ranges(c for c in map(chr, range(sys.maxunicode + 1)) if unicodedata.category(c) in kinds)}]")
+    return re.compile(
+        f"[{_ranges(c for c in map(chr, range(sys.maxunicode + 1)) if unicodedata.category(c) in kinds)}]"
+    )
 
 
 def _ranges(characters: Iterable[str]) -> str:

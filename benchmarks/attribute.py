@@ -1,11 +1,12 @@
-"""How near `capcurr attribute` comes to what a judge's limit of calls allows: wrong answers with pictures, a local judge
-that takes a second for each, so many calls at once. Prints the share of the limit's throughput, beside one call at a
-time and beside a pool of threads that only sends the requests, and the memory that the command took.
+"""How near `capcurr attribute` comes to what a judge's limit of calls allows: wrong answers with pictures, a local
+judge that takes a second for each, so many calls at once. Prints the share of the limit's throughput and the memory
+that the command took.
 
 usage: python benchmarks/attribute.py [ERRORS] [--parallel 64] [--latency 1] [--faults SHARE]
 """
 
 import argparse
+import importlib
 import json
 import os
 import resource
@@ -32,9 +33,9 @@ def main() -> None:
 
 
 def measure(args: argparse.Namespace, folder: Path) -> dict[str, float]:
-    from planted_errors import kinds_for, plant
-
-    plant(folder / "work", folder / "lmu", "Model", kinds_for(args.errors), side=args.side, response_words=1_500)
+    planted = importlib.import_module("planted_errors")  # of the tests
+    kinds = planted.kinds_for(args.errors)
+    planted.plant(folder / "work", folder / "lmu", "Model", kinds, side=args.side, response_words=1_500)
     environment = {
         **os.environ,
         "CAPCURR_CACHE": str(folder / "cache"),

@@ -197,10 +197,11 @@ def _agreement(summary: Mapping[str, Any]) -> Iterator[str]:
 
 def _spend(summary: Mapping[str, Any]) -> Iterator[str]:
     spend = summary["spend"]
+    unseen = f" ({spend['unanswered']:,} of them not seen to end)" if spend["unanswered"] else ""
+    tokens = f"{spend['input_tokens']:,} tokens in ({spend['cached_tokens']:,} of them kept by the server)"
     yield (
-        f"paid in all for this output: ${spend['usd']:.4f}, {spend['calls']:,} calls, {spend['input_tokens']:,} tokens "
-        f"in ({spend['cached_tokens']:,} of them kept by the server), {spend['output_tokens']:,} out; "
-        f"{spend['kept_verdicts']:,} verdicts were there"
+        f"paid in all for this output: ${spend['usd']:.4f}, {spend['calls']:,} calls{unseen}, {tokens}, "
+        f"{spend['output_tokens']:,} out; {spend['kept_verdicts']:,} verdicts were there"
     )
 
 

@@ -117,9 +117,10 @@ class Judge:
         return hashlib.sha256(content.encode("utf-8", "backslashreplace")).hexdigest()
 
     def _pay(self, question: Question, key: str) -> Reply:
+        client = self._connected()  # which can take a second, in which no call is under way
         call = self._begin(self.config.usd(most_tokens(question)))
         try:
-            reply = self._persistently(question)
+            reply = self._persistently(client, question)
             self.ledger.end(call, key, self.config.name, reply, self.config.usd(reply.tokens))
         except JudgeFailed:
             self.ledger.give_up(call)
@@ -143,14 +144,17 @@ class Judge:
                         raise
                     self._ended.wait()
 
-    def _persistently(self, question: Question) -> Reply:
+    def _connected(self) -> Ask:
         with self._lock:
             if self._client is None:
                 self._client = connect(self.config)
+            return self._client
+
+    def _persistently(self, client: Ask, question: Question) -> Reply:
         reason = "it was never asked"
         for attempt in range(int(self.config.retry) + 1):
             try:
-                return self._client(question)
+                return client(question)
             except JudgeBusy as busy:
                 reason = str(busy)
                 wait = busy.wait if busy.wait is not None else BACKOFF * 2**attempt * random.uniform(0.75, 1.25)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import getpass
+import glob
 import json
 import os
 import re
@@ -183,16 +184,15 @@ def _say_goodbye(session: Session) -> None:
 
 def show(args: argparse.Namespace) -> int:
     path: Path = args.attribution
-    chosen = args.audit or ([args.out] if args.out else sorted(path.parent.glob(f"{_plain(path.stem)}_audit_*.jsonl")))
+    for option in ("annotator", "sample", "seed", "simple", "model", "benchmark", "blind", "port", "no_open", "out"):
+        if getattr(args, option):
+            raise InputError(f"--{option.replace('_', '-')} does not go with --show; --audit FILE names an audit")
+    chosen = args.audit or sorted(path.parent.glob(f"{glob.escape(path.stem)}_audit_*.jsonl"))
     if not chosen:
         raise InputError(f"{path}: no audit lies beside it; make one with capcurr audit {path}")
     numbers = judge_numbers(read_records(path), [read_audit(one) for one in chosen])
     print(json.dumps(numbers, indent=1) if args.json else as_text(numbers))
     return 0
-
-
-def _plain(stem: str) -> str:
-    return re.sub(r"([*?[])", r"[\1]", stem)
 
 
 def as_text(numbers: Mapping[str, Any]) -> str:

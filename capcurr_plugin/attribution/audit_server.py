@@ -11,7 +11,7 @@ import math
 import re
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
@@ -115,14 +115,14 @@ class Session:
         return record.kind if self.audit.header.design == "stratified" else next(iter(strata))
 
     def summary(self) -> dict[str, Any]:
-        told = [choice.kind for choice in self.audit.choices.values()]
-        numbers = judge_numbers(self.records, [self.audit]) if told else {}
+        # A copy: a choice may come in while it is counted.
+        audit = replace(self.audit, choices=dict(self.audit.choices), changed=set(self.audit.changed))
+        numbers = judge_numbers(self.records, [audit]) if audit.choices else {}
         return {
-            "done": len(told),
+            "done": len(audit.choices),
             "total": len(self.records),
             "cannot_tell": numbers.get("cannot_tell", 0),
             "accuracy": numbers.get("accuracy"),
-            "changed": numbers.get("changed", 0),
             "file": visible(str(self.audit.path)),
         }
 
@@ -238,8 +238,7 @@ class Server(ThreadingHTTPServer):
 
 class Handler(BaseHTTPRequestHandler):
     server: Server  # pyright: ignore[reportIncompatibleVariableOverride]
-    timeout = PATIENCE
-    protocol_version = "HTTP/1.1"
+    timeout = PATIENCE  # HTTP/1.0, a connection for each: a kept one may end just when a choice is sent
 
     def do_GET(self) -> None:
         self._answered(self._get)
@@ -252,7 +251,6 @@ class Handler(BaseHTTPRequestHandler):
             content, kind = work(self._wanted())
             self._send(200, content, kind)
         except Refused as refused:
-            self.close_connection = True  # a body may not have been read
             self._send(refused.status, f"{refused.text}\n".encode("utf-8", "replace"), "text/plain; charset=utf-8")
 
     def _wanted(self) -> str:
@@ -303,14 +301,11 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response_only(status)
         for name, value in {**HEADERS, "Content-Type": kind, "Content-Length": str(len(content))}.items():
             self.send_header(name, value)
-        if self.close_connection:
-            self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(content)
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """For requests that are no HTTP, or no GET or POST: without the server's name and version."""
-        self.close_connection = True
         self._send(code, b"", "text/plain; charset=utf-8")
 
     def log_message(self, format: str, *args: Any) -> None:

@@ -1,6 +1,6 @@
 """Which errors begin in perception, and how sure that is. With OUT.jsonl of `capcurr attribute`, its shares by
-benchmark, corrected by audits of `capcurr audit`; without, what the published share and its judge's accuracy allow to
-conclude.
+benchmark, corrected by audits of `capcurr audit`, and how much other judges agree; without, what the published share
+and its judge's accuracy allow to conclude.
 """
 
 import argparse
@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from capcurr_plugin.arguments import share
+from capcurr_plugin.attribution.agreement import between_judges
 from capcurr_plugin.attribution.audits import read_audit
 from capcurr_plugin.attribution.corrections import corrected, what_follows
 from capcurr_plugin.attribution.records import read_records
@@ -21,6 +22,7 @@ def main() -> int:
     published = load_published()["qwen3_vl_8b/base"].errors
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("records", metavar="OUT.jsonl", type=Path, nargs="?", help="of capcurr attribute")
+    parser.add_argument("--beside", metavar="OUT.jsonl", type=Path, nargs="+", default=[], help="other judges' files")
     parser.add_argument("--audit", metavar="FILE", type=Path, nargs="+", default=[], help="of capcurr audit")
     parser.add_argument("--judge-accuracy", metavar="SHARE", type=share, help="known of the judge (published: 0.825)")
     parser.add_argument("--share", metavar="SHARE", type=share, help="of perception, without a file (published: 0.869)")
@@ -42,6 +44,11 @@ def of_records(args: argparse.Namespace) -> int:
         scopes = {name: [one for one in own if one.benchmark == name] for name in sorted({o.benchmark for o in own})}
         shares = {name: scope_numbers(some, 0, drawing, model, name)["kinds"] for name, some in scopes.items()}
         print(json.dumps({"model": model, "benchmarks": shares, "corrected": found[model]}, indent=1))
+    if args.beside:
+        verdicts: dict[str, dict[str, str]] = {}
+        for record in (record for path in (args.records, *args.beside) for record in read_records(path)):
+            verdicts.setdefault(record.judge, {})[record.id] = record.kind
+        print(json.dumps({"agreement": between_judges(verdicts)}, indent=1))
     return 0
 
 

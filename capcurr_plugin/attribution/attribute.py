@@ -12,6 +12,7 @@ from typing import Any
 
 from capcurr_plugin.arguments import dollars, positive, share
 from capcurr_plugin.atomic import replacing
+from capcurr_plugin.attribution.agreement import of_votes
 from capcurr_plugin.attribution.asking import Asking
 from capcurr_plugin.attribution.audits import Audit, read_audit
 from capcurr_plugin.attribution.cases import Sampled
@@ -19,7 +20,7 @@ from capcurr_plugin.attribution.corrections import corrected
 from capcurr_plugin.attribution.job import Job, run_of
 from capcurr_plugin.attribution.records import images_folder, summary_path
 from capcurr_plugin.attribution.shares import Drawing
-from capcurr_plugin.attribution.summary import FORMAT, agreement_of, as_text, summarize
+from capcurr_plugin.attribution.summary import FORMAT, as_text, summarize
 from capcurr_plugin.attribution.verdicts import VERSION
 from capcurr_plugin.data.benchmark_tables import default_folder
 from capcurr_plugin.errors import InputError
@@ -134,7 +135,7 @@ def attribute(
         },
         "settings": {**asdict(drawing), "sample": job.sampled.at_most, **(settings or {})},
         **summarize(records, models, gathered, drawing, compared),
-        "agreement": agreement_of([[vote.kind for vote in of_answer] for of_answer in votes]),
+        "agreement": of_votes([[vote.kind for vote in of_answer] for of_answer in votes]),
         "spend": asdict(job.judge.spend()) | {"kept_verdicts": estimate.kept},
     }
     for name, one in corrected(job.output, list(models), audits, accuracy, drawing).items():

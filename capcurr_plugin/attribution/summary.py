@@ -9,9 +9,8 @@ from capcurr_plugin.attribution.cases import Gathered
 from capcurr_plugin.attribution.comparing import compare_kinds
 from capcurr_plugin.attribution.kinds import ERRORS
 from capcurr_plugin.attribution.lengths import model_lengths
-from capcurr_plugin.attribution.records import OUTCOMES, UNDECIDED
+from capcurr_plugin.attribution.records import OUTCOMES
 from capcurr_plugin.attribution.shares import Drawing, Kinds, model_numbers
-from capcurr_plugin.attribution.statistics import fleiss_kappa, krippendorff_alpha
 from capcurr_plugin.evaluation.results import Model
 from capcurr_plugin.evaluation.tables import Table, as_lines
 
@@ -42,19 +41,6 @@ def summarize(
                 if count
             ),
         ],
-    }
-
-
-def agreement_of(votes: Sequence[Sequence[str]]) -> dict[str, Any] | None:
-    """Of a judge with itself, on wrong answers on which every vote has a verdict."""
-    several = [kinds for kinds in votes if len(kinds) > 1 and UNDECIDED not in kinds]
-    if not several:
-        return None
-    return {
-        "cases": len(several),
-        "votes": len(several[0]),
-        "fleiss_kappa": fleiss_kappa(several),
-        "krippendorff_alpha": krippendorff_alpha(several),
     }
 
 

@@ -62,6 +62,23 @@ def test_shares_of_own_results_by_benchmark(world):
     assert first["corrected"]["methods"][0]["method"] == "bounds"
 
 
+def test_how_much_judges_agree(world, tmp_path):
+    lines = [json.loads(line) for line in (world / "out.jsonl").read_text().splitlines()]
+    for number, line in enumerate(lines):
+        line["judge"] = "another"
+        if number % 5 == 0:
+            line["votes"] = [line["votes"][0] | {"kind": "undecided"}]
+        elif number % 2:
+            line["votes"] = [line["votes"][0] | {"kind": "reasoning"}]
+    (tmp_path / "other.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    told = script("attribute_errors.py", world / "out.jsonl", "--beside", tmp_path / "other.jsonl")
+    agreement = json.loads(told[told.index('{\n "agreement"') :])["agreement"]
+    assert agreement["cases"] == 44  # of 55 wrong answers, a fifth undecided
+    pair = agreement["pairs"]["claude-haiku-4.5 and another"]
+    assert pair["cases"] == 44 and 20 < pair["same"] < 44 and 0 < pair["cohen_kappa"] < 1
+    assert agreement["krippendorff_alpha"] == pytest.approx(agreement["fleiss_kappa"], abs=0.02)
+
+
 def test_lengths_of_thinking(world):
     assert "qwen3_vl_8b/staged: 445 tokens" in script("compare_lengths.py")
     told = json.loads(script("compare_lengths.py", world / "work", "--resamples", "200"))

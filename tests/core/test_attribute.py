@@ -361,6 +361,22 @@ def test_what_a_batch_does_not_answer_is_sent_again_and_what_is_refused_is_undec
     assert sum(record.votes[0].tries == 2 for record in records) == 1
 
 
+def test_a_batch_that_the_server_took_and_could_not_confirm_is_found(world):
+    world.plant("M", kinds_for(20))
+    batches = Batches(oracle)
+    told = batches.post
+    replies = iter([b'{"id": "msgba', b"{"])
+
+    def post(handler, body):
+        made = told(handler, body)
+        return next(replies, made)
+
+    batches.post = post
+    assert world(oracle, "--batch", batches=batches) == 0
+    assert [len(batch["requests"]) for batch in batches.batches] == [20]
+    assert world.summary()["spend"]["calls"] == 20
+
+
 def test_under_a_bound_batches_are_sent_one_after_another(world):
     world.plant("M", kinds_for(40))
     batches = Batches(oracle)

@@ -1,6 +1,7 @@
 """What a judge is asked about a wrong answer, and which replies are verdicts."""
 
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -141,6 +142,12 @@ def test_a_long_response_keeps_its_start_and_end():
     assert len(shown) < MAX_RESPONSE + 100
     assert shown.startswith("start ") and shown.endswith(" end")
     assert "x\n[... the middle is left out ...]\nx" in shown
+
+
+def test_the_documented_kinds_are_those_that_judges_are_told():
+    documented = (Path(__file__).parents[2] / "docs" / "attribution.md").read_text()
+    for kind, one in MEANINGS.items():
+        assert f"| `{kind}` | {one.rule} | {one.example} | {one.counterexample} |" in documented
 
 
 def test_the_instruction_names_every_kind():

@@ -16,6 +16,8 @@ import tempfile
 import time
 from pathlib import Path
 
+import requests
+
 CHECKOUT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(CHECKOUT / "tests" / "servers"), str(CHECKOUT / "tests" / "core")]
 
@@ -54,16 +56,19 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, float]:
         command = [str(word) for word in (Path(sys.executable).with_name("capcurr"), *words)]
         prepared, _ = timed([*command, "--dry-run"], environment)
         seconds, usage = timed(command, environment)
+        told = requests.get(f"{environment['ANTHROPIC_BASE_URL']}/told", timeout=10).json()
     finally:
         server.terminate()
     ideal = args.errors * args.latency / args.parallel
     return {
         "errors": args.errors,
         "seconds": round(seconds, 1),
-        "of_these_preparing": round(prepared, 1),
+        "seconds_before": round(prepared, 1),
+        "seconds_asking": round(told["seconds"], 1),
         "limit_seconds": round(ideal, 1),
-        "share_of_limit_while_asking": round(ideal / (seconds - prepared), 3),
+        "share_of_limit_while_asking": round(ideal / told["seconds"], 3),
         "share_of_limit_in_all": round(ideal / seconds, 3),
+        "most_in_flight": told["most_in_flight"],
         "memory_mb": round(usage.ru_maxrss / 1024),
         "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 1),
     }

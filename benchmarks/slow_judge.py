@@ -8,6 +8,7 @@ import json
 import random
 import re
 import sys
+import time
 
 from aiohttp import web
 
@@ -15,9 +16,19 @@ LATENCY, FAULTS = float(sys.argv[1]), float(sys.argv[2])
 ID = re.compile(rb"<response id=(\w+)>")
 
 
+in_flight = most = 0
+first = last = 0.0
+
+
 async def answer(request: web.Request) -> web.Response:
+    global in_flight, most, first, last
+    first = first or time.monotonic()
     body = await request.read()
+    in_flight += 1
+    most = max(most, in_flight)
     await asyncio.sleep(LATENCY)
+    in_flight -= 1
+    last = time.monotonic()
     if random.random() < FAULTS:
         return web.json_response({"type": "error", "error": {"type": "api_error", "message": "x"}}, status=529)
     id = ID.findall(body)[-1].decode()
@@ -28,9 +39,14 @@ async def answer(request: web.Request) -> web.Response:
     return web.json_response(message | {"stop_reason": "end_turn", "stop_sequence": None})
 
 
+async def told(request: web.Request) -> web.Response:
+    return web.json_response({"seconds": last - first, "most_in_flight": most})
+
+
 async def serve() -> None:
     app = web.Application(client_max_size=1 << 30)
     app.router.add_post("/v1/messages", answer)
+    app.router.add_get("/told", told)
     runner = web.AppRunner(app)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0, backlog=512)

@@ -65,6 +65,7 @@ class Job:
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
+        self._calls = threading.BoundedSemaphore(self.parallel)
         self._asked = self._refused = 0
 
     @contextlib.contextmanager
@@ -136,7 +137,9 @@ class Job:
             return self._from_batches()
         found: list[tuple[Vote, ...]] = [()] * total
         with _bar(total, self.judge) as tell:
-            for place, votes in in_threads(self._judged, enumerate(read_gathered(self.cases)), self.parallel):
+            # Some more than calls at once, so that the next questions are ready when a call ends.
+            threads = self.parallel + self.parallel // 4 + 1
+            for place, votes in in_threads(self._judged, enumerate(read_gathered(self.cases)), threads):
                 found[place] = votes
                 tell(votes)
         return found
@@ -157,7 +160,8 @@ class Job:
 
     def _paid(self, question: Question, number: int) -> Reply:
         try:
-            reply = self.judge.reply(question, number)
+            with self._calls:
+                reply = self.judge.reply(question, number)
         except QuestionRefused as error:
             self._count(refused=True)
             if self._refused >= REFUSED and self._refused * 5 >= self._asked:

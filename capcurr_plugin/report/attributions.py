@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,7 +38,7 @@ _LENGTHS = {
     "rows": count,
     "mean": (float, None),
     "median": (float, None),
-    "quantiles": ({point: float for point in ("5", "25", "75", "95")}, None),
+    "quantiles": (dict.fromkeys(("5", "25", "75", "95"), float), None),
     "histogram": {"edges": [float], "counts": [count]},
 }
 _LENGTH_SETS = {"all": _LENGTHS, "right": _LENGTHS, "wrong": _LENGTHS}
@@ -112,7 +113,9 @@ def read_attributions(paths: Sequence[Path]) -> list[Attribution]:
         found.append(Attribution(path, summary, names))
     shown = Counter(name for one in found for name in one.names.values())
     if any(number > 1 for number in shown.values()):
-        raise InputError(f"--attribution: {shown.most_common(1)[0][0]} is there twice; give each file once, under names that differ")  # fmt: skip
+        raise InputError(
+            f"--attribution: {shown.most_common(1)[0][0]} is there twice; give each file once, under names that differ"
+        )
     if len(shown) > MOST_MODELS:
         raise InputError(f"--attribution: {len(shown)} models; at most {MOST_MODELS} can be told apart")
     if len({one.summary["settings"]["confidence"] for one in found}) > 1:
@@ -126,7 +129,9 @@ def _check(path: Path, summary: Numbers) -> None:
     if not summary["models"]:
         raise InputError(f"{path}: holds no model")
     if len(summary["comparisons"]) > MOST_COMPARISONS:
-        raise InputError(f"{path}: holds {len(summary['comparisons'])} comparisons; at most {MOST_COMPARISONS} are shown")  # fmt: skip
+        raise InputError(
+            f"{path}: holds {len(summary['comparisons'])} comparisons; at most {MOST_COMPARISONS} are shown"
+        )
     for comparison in summary["comparisons"]:
         for end in ("first", "second"):
             if comparison[end] not in summary["models"]:
@@ -149,4 +154,4 @@ def length_sets(lengths: Numbers | None) -> list[Numbers]:
 def _is_histogram(edges: Sequence[float], counts: Sequence[int]) -> bool:
     if not counts:
         return True
-    return len(edges) == len(counts) + 1 and all(low < high for low, high in zip(edges, edges[1:], strict=False))
+    return len(edges) == len(counts) + 1 and edges[0] >= 0 and all(low < high for low, high in pairwise(edges))

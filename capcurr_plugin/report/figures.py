@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -61,7 +62,7 @@ class Series:
 
     colour: str
     mark: str
-    line: str
+    line: Any  # as matplotlib writes one
 
 
 SERIES = (
@@ -125,6 +126,11 @@ class Picture:
     png: bytes
 
 
+def short(name: str, most: int = 40) -> str:
+    """A name from outside, as a figure has room for."""
+    return name if len(name) <= most else f"{name[: most - 1]}…"
+
+
 def check_drawing() -> None:
     """Before a long job: that there is something to draw with."""
     try:
@@ -138,7 +144,8 @@ def picture(name: str, alt: str, size: tuple[float, float], draw: Callable[[Figu
     import matplotlib
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context():
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # of the PNG's font; in the SVG the reader's has it
         matplotlib.rcdefaults()  # whatever the user's own matplotlibrc says
         matplotlib.rcParams.update(THEME)
         figure = Figure(figsize=size, layout="constrained")

@@ -9,6 +9,7 @@ from typing import Any
 
 from capcurr_plugin import jsonl
 from capcurr_plugin.errors import InputError
+from capcurr_plugin.report.page import printable
 from capcurr_plugin.rows import RowError
 
 MAX_BYTES = 256 << 20
@@ -51,31 +52,41 @@ def read_json(path: Path, shape: Shape, written_by: str) -> dict[str, Any]:
         raise InputError(f"{path}: is no text in UTF-8; {written_by} writes JSON") from None
     except RowError as error:
         raise InputError(f"{path}: is not what {written_by} writes: {error}") from None
-    if isinstance(value, dict) and "format" in value and isinstance(shape, dict) and "format" in shape:
-        check(value["format"], shape["format"], f"{path}: format {_said(value['format'])} is not known; update "
-              f"capcurr-plugin, or write the file anew with {written_by}")  # fmt: skip
+    value = _printable(value, path)
+    if isinstance(value, dict) and "format" in value:
+        _check_format(path, value["format"], shape, written_by)
     wrong = misfit(value, shape)
     if wrong:
         raise InputError(f"{path}: is not what {written_by} writes: {wrong}")
     return value
 
 
-def check(value: Any, shape: Shape, message: str) -> None:
-    if misfit(value, shape):
-        raise InputError(message)
+def _check_format(path: Path, value: Any, shape: Shape, written_by: str) -> None:
+    if "format" in shape and misfit(value, shape["format"]):
+        known = f"format {_said(value)} is not known"
+        raise InputError(f"{path}: {known}; update capcurr-plugin, or write the file anew with {written_by}")
 
 
-def misfit(value: Any, shape: Shape, place: str = "", depth: int = 0) -> str:
-    """Where and how a value is not of a shape; empty when it is."""
+def _printable(value: Any, path: Path, depth: int = 0) -> Any:
+    """Names go into figures, whose files cannot hold every character."""
     if depth > MAX_DEPTH:
-        raise ValueError("a shape that holds itself")
+        raise InputError(f"{path}: is nested too deeply")
+    if isinstance(value, dict):
+        return {printable(key): _printable(one, path, depth + 1) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_printable(one, path, depth + 1) for one in value]
+    return printable(value) if isinstance(value, str) else value
+
+
+def misfit(value: Any, shape: Shape, place: str = "") -> str:
+    """Where and how a value is not of a shape; empty when it is."""
     if isinstance(shape, tuple):
-        wrong = [misfit(value, one, place, depth + 1) for one in shape]
+        wrong = [misfit(value, one, place) for one in shape]
         return "" if not all(wrong) else max(wrong, key=len)  # of the shape that fitted furthest
     if isinstance(shape, dict):
-        return _object_misfit(value, shape, place, depth + 1)
+        return _object_misfit(value, shape, place)
     if isinstance(shape, list):
-        return _list_misfit(value, shape, place, depth + 1)
+        return _list_misfit(value, shape, place)
     return "" if _fits(value, shape) else f"{place or 'the whole'} is {_said(value)}"
 
 
@@ -91,17 +102,17 @@ def _is_number(value: Any) -> bool:
     return type(value) in (int, float) and abs(value) <= MAX_NUMBER  # NaN is not
 
 
-def _object_misfit(value: Any, shape: dict[Any, Shape], place: str, depth: int) -> str:
+def _object_misfit(value: Any, shape: dict[Any, Shape], place: str) -> str:
     if not isinstance(value, dict):
         return f"{place or 'the whole'} is {_said(value)}"
     below = f"{place}." if place else ""
     if str in shape:
         members = ((f"{below}{key}", value[key], shape[str]) for key in value)
-        return next(filter(None, (misfit(one, of, where, depth) for where, one, of in members)), "")
+        return next(filter(None, (misfit(one, of, where) for where, one, of in members)), "")
     for name, of in shape.items():
         key = name.removesuffix("?")
         if key in value:
-            wrong = misfit(value[key], of, f"{below}{key}", depth)
+            wrong = misfit(value[key], of, f"{below}{key}")
             if wrong:
                 return wrong
         elif key == name:
@@ -109,12 +120,12 @@ def _object_misfit(value: Any, shape: dict[Any, Shape], place: str, depth: int) 
     return ""
 
 
-def _list_misfit(value: Any, shape: list[Shape], place: str, depth: int) -> str:
+def _list_misfit(value: Any, shape: list[Shape], place: str) -> str:
     if not isinstance(value, list) or (len(shape) > 1 and len(value) != len(shape)):
         return f"{place or 'the whole'} is {_said(value)}"
     shapes = shape * len(value) if len(shape) == 1 else shape
     pairs = zip(value, shapes, strict=True)
-    found = (misfit(one, of, f"{place}[{number}]", depth) for number, (one, of) in enumerate(pairs))
+    found = (misfit(one, of, f"{place}[{number}]") for number, (one, of) in enumerate(pairs))
     return next(filter(None, found), "")
 
 

@@ -92,7 +92,8 @@ th { font-weight: 600; } td { overflow-wrap: anywhere; }
 th.number, td.number { text-align: right; white-space: nowrap; }
 details { margin: .4rem 0; } summary { cursor: pointer; font-size: .9rem; }
 @media print { figure, tr { break-inside: avoid; } h2 { break-after: avoid; } .wide { overflow: visible; }
-  figure svg { min-width: 0; } nav { display: none; } table { font-size: .7rem; } main { max-width: none; padding: 0; } }
+  figure svg { min-width: 0; } nav { display: none; } table { font-size: .7rem; }
+  main { max-width: none; padding: 0; } }
 """
 
 
@@ -155,11 +156,13 @@ def _table(table: Table) -> str:
     )
     caption = escape(shown(table.caption, MAX_REMARK))
     remarks = _list(table.remarks, "remarks")
-    inner = f'<div class="wide"><table>\n<tr>{head}</tr>\n{rows}</table></div>\n' if table.rows else ""
+    inner = f'<div class="wide"><table>\n<tr>{head}</tr>\n{rows}</table></div>\n'
+    if not table.rows:
+        return remarks
     if table.folded:
         return f"<details>\n<summary>{caption}</summary>\n{inner}</details>\n{remarks}"
     # Beside the table, so that it stays in view while a wide table is moved.
-    return f'<p class="caption">{caption}</p>\n{inner}{remarks}' if inner else remarks
+    return f'<p class="caption">{caption}</p>\n{inner}{remarks}'
 
 
 def _is_number(text: str) -> bool:
@@ -173,5 +176,8 @@ def _cell(tag: str, text: str, number: bool) -> str:
 
 def shown(text: str, most: int = MAX_SHOWN) -> str:
     """A text from outside, short enough to be read and with nothing in it that does not print."""
-    short = text if len(text) <= most else f"{text[: most - 1]}…"
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in short)
+    return printable(text if len(text) <= most else f"{text[: most - 1]}…")
+
+
+def printable(text: str) -> str:
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

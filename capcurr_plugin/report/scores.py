@@ -12,7 +12,7 @@ from capcurr_plugin.errors import InputError
 from capcurr_plugin.evaluation import tables
 from capcurr_plugin.evaluation.published import load_published
 from capcurr_plugin.evaluation.results import FORMAT
-from capcurr_plugin.report.figures import INK, Picture, Series, picture, series
+from capcurr_plugin.report.figures import INK, Picture, Series, picture, series, short
 from capcurr_plugin.report.json_files import count, one_of, read_json, share
 from capcurr_plugin.report.page import NONE, Section, Table
 
@@ -182,7 +182,8 @@ def _filled(model: Numbers, merged: Numbers, path: Path) -> dict[str, Any]:
     }
     absent = {"value": None, "interval": None, "complete": False, "have": 0, "missing": [], "doubts": []} | nothing
     averages = {
-        name: model["averages"].get(name, {**absent, "of": len(members)}) for name, members in merged["averages"].items()
+        name: model["averages"].get(name, {**absent, "of": len(members)})
+        for name, members in merged["averages"].items()
     }
     return {**model, "benchmarks": benchmarks, "averages": averages}
 
@@ -200,6 +201,7 @@ def score_sections(report: Numbers) -> list[Section]:
 
 def _scores_section(report: Numbers) -> Section:
     beside = any(model["published_as"] for model in report["models"].values())
+    several = len(report["models"]) > 1
     hollow = " Hollow: the published score of the model of the same colour, measured in its authors' setup."
     return Section(
         key="scores",
@@ -210,7 +212,7 @@ def _scores_section(report: Numbers) -> Section:
         sources=report["files"],
         picture=_scores_picture(report),
         tables=[
-            _page_table(table, folded=number > 0 and len(report["models"]) > 1 or "how rows were judged" in table.title)
+            _page_table(table, folded=(number > 0 and several) or "how rows were judged" in table.title)
             for number, table in enumerate(tables.tables({**report, "comparison": None}))
         ],
     )
@@ -265,7 +267,7 @@ def _dots(panel: Axes, names: Sequence[str], cells: Sequence[Mapping[str, Number
                 panel.plot(cell["published"], place, look.mark, color=look.colour, markerfacecolor="none", markersize=7)
             if cell["value"] is not None:
                 _dot(panel, cell["value"], cell["interval"], place, look)
-    panel.set_yticks(range(len(names)), [name.replace("_", " ") for name in names])
+    panel.set_yticks(range(len(names)), [short(name.replace("_", " ")) for name in names])
     panel.set_ylim(len(names) - 0.5, -0.5)
     panel.grid(True, axis="x")
     panel.grid(False, axis="y")
@@ -292,17 +294,13 @@ def _model_legend(figure: Figure, models: Sequence[str], beside: bool) -> None:
     from matplotlib.lines import Line2D
 
     handles = [
-        Line2D([], [], color=series(n).colour, marker=series(n).mark, markersize=4.5, label=_short(name))
+        Line2D([], [], color=series(n).colour, marker=series(n).mark, markersize=4.5, label=short(name))
         for n, name in enumerate(models)
     ]
     if beside:
         style: dict[str, Any] = {"markerfacecolor": "none", "markersize": 7, "linestyle": "none"}
         handles.append(Line2D([], [], color=INK, marker="o", label="published", **style))
     figure.legend(handles=handles, loc="outside upper left", ncols=2)
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= 44 else f"{name[:43]}…"
 
 
 # Staged against merged against base
@@ -323,12 +321,14 @@ def _backbones(report: Numbers) -> Iterator[tuple[str, dict[str, list[str]]]]:
 def _backbone_section(report: Numbers, backbone: str, by_kind: Mapping[str, Sequence[str]]) -> Section:
     kinds = list(by_kind)
     models = {name: report["models"][name] for names in by_kind.values() for name in names}
-    averages = [name for name in report["averages"] if any(m["averages"][name]["value"] is not None for m in models.values())]  # fmt: skip
+    averages = [
+        name for name in report["averages"] if any(m["averages"][name]["value"] is not None for m in models.values())
+    ]
     return Section(
         key=f"stages-{backbone}",
         heading=f"{' against '.join(reversed(kinds)).capitalize()}: {backbone}",
-        text=f"The averages of {backbone} by how it was trained: base, as it was published; merged, on all capabilities "
-        "at once; staged, on one capability after another. Hollow: what was published of each.",
+        text=f"The averages of {backbone} by how it was trained: base, as it was published; merged, on all "
+        "capabilities at once; staged, on one capability after another. Hollow: what was published of each.",
         sources=report["files"],
         picture=_backbone_picture(backbone, averages, by_kind, models) if averages else None,
         tables=[_kinds_table(report, averages, by_kind), _gains_table(report, backbone, averages, by_kind)],
@@ -356,7 +356,11 @@ def _kinds_table(report: Numbers, averages: Sequence[str], by_kind: Mapping[str,
         for name in names:
             cells = report["models"][name]["averages"]
             rows.append([kind, name, *(_with_interval(cells[average]) for average in averages)])
-            remarks += [f"{name}, {average} {tables.DOUBT} {doubt}" for average in averages for doubt in cells[average]["doubts"]]  # fmt: skip
+            remarks += [
+                f"{name}, {average} {tables.DOUBT} {doubt}"
+                for average in averages
+                for doubt in cells[average]["doubts"]
+            ]
         published = load_published().get(report["models"][names[0]]["published_as"])
         told = published.averages if published else {}
         rows.append([kind, "published", *(_number(told.get(average)) for average in averages)])
@@ -372,7 +376,9 @@ def _with_interval(cell: Numbers) -> str:
     return f"{cell['value']:.2f}{low_high}{marks}"
 
 
-def _gains_table(report: Numbers, backbone: str, averages: Sequence[str], by_kind: Mapping[str, Sequence[str]]) -> Table:  # fmt: skip
+def _gains_table(
+    report: Numbers, backbone: str, averages: Sequence[str], by_kind: Mapping[str, Sequence[str]]
+) -> Table:
     """What each kind has over another, where there is one model of each."""
     rows = []
     for before, after in combinations((kind for kind, names in by_kind.items() if len(names) == 1), 2):
@@ -406,7 +412,11 @@ def _gain(report: Numbers, first: str, second: str, average: str) -> list[str]:
 
 def _published_gain(backbone: str, before: str, after: str, average: str) -> str:
     entries = load_published()
-    told = [entries[name].averages.get(average) for name in (f"{backbone}/{before}", f"{backbone}/{after}") if name in entries]  # fmt: skip
+    told = [
+        entries[name].averages.get(average)
+        for name in (f"{backbone}/{before}", f"{backbone}/{after}")
+        if name in entries
+    ]
     if len(told) < 2 or told[0] is None or told[1] is None:
         return NONE
     return _signed(told[1] - told[0])
@@ -453,7 +463,7 @@ def _differences_picture(comparison: Numbers, place: int) -> Picture | None:
             look = series(1 if name.startswith("average: ") else 0)
             _dot(panel, cell["difference"], cell["interval"], line, look)
         panel.axvline(0, color=INK, linewidth=0.9)
-        panel.set_yticks(range(len(lines)), [name.replace("_", " ") for name, _ in lines])
+        panel.set_yticks(range(len(lines)), [short(name.replace("_", " ")) for name, _ in lines])
         panel.set_ylim(len(lines) - 0.5, -0.5)
         panel.grid(True, axis="x")
         panel.grid(False, axis="y")

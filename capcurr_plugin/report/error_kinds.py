@@ -32,12 +32,19 @@ def kind_words(kind: str) -> str:
 
 def kind_numbers(attributions: Sequence[Attribution]) -> dict[str, Any]:
     """Of all files together: by model, and what compares two of them."""
+    benchmarks = dict.fromkeys(
+        benchmark
+        for one in attributions
+        for model in one.summary["models"].values()
+        for benchmark in model["benchmarks"]
+    )
     return {
         "files": [str(one.path) for one in attributions],
         "confidence": attributions[0].summary["settings"]["confidence"],
         "judges": [_judge(one.summary) for one in attributions],
         "models": {
-            one.names[name]: {key: model[key] for key in ("rows", "wrong", "kinds", "own_errors", "benchmarks")}
+            one.names[name]: {key: model[key] for key in ("rows", "wrong", "kinds", "own_errors")}
+            | {"benchmarks": {name: model["benchmarks"][name] for name in benchmarks if name in model["benchmarks"]}}
             for one in attributions
             for name, model in one.summary["models"].items()
         },
@@ -97,7 +104,7 @@ def kinds_section(numbers: Numbers) -> Section:
         heading="Kinds of errors",
         text=f"Where the first error lies that each of {wrong:,} wrong answers hangs on, as told by "
         f"{'; '.join(dict.fromkeys(numbers['judges']))}. Shares are of all wrong answers. The line over each bar is "
-        f"the {interval} interval of the share of perception. Undecided: no verdict could be had, or the votes are split.",
+        f"the {interval} interval of the share of perception. Undecided: no verdict, or the votes are split.",
         sources=numbers["files"],
         picture=_kinds_picture(numbers["models"]) if wrong else None,
         tables=[
@@ -303,20 +310,14 @@ def _forest(models: Mapping[str, Numbers]) -> Picture | None:
 
 def _estimates(panel: Axes, kind: str, lines: Sequence[tuple[str, Sequence[Any]]]) -> None:
     colour = KIND_LOOKS[kind].colour
-    for place, (method, (value, low, high)) in enumerate(lines):
-        bounds = method == BOUNDS or value is None
-        width = 6 if bounds else 1.6
-        panel.plot(
-            [low, high],
-            [place, place],
-            color=colour,
-            linewidth=width,
-            alpha=0.45 if bounds else 1,
-            solid_capstyle="butt",
-        )
-        if not bounds:
+    style: dict[str, Any] = {"color": colour, "solid_capstyle": "butt"}
+    for place, (method, (value, *ends)) in enumerate(lines):
+        if value is None or method == BOUNDS:
+            panel.plot(ends, [place, place], linewidth=6, alpha=0.45, **style)
+        else:
             inside = "none" if method == UNCORRECTED else colour
-            panel.plot([value], [place], "o", color=colour, markersize=5, markerfacecolor=inside)
+            panel.plot(ends, [place, place], linewidth=1.6, **style)
+            panel.plot(value, place, "o", color=colour, markersize=5, markerfacecolor=inside)
     raw = dict(lines).get(UNCORRECTED)
     if raw:
         panel.axvline(raw[0], color=INK, alpha=0.35, linewidth=0.8, linestyle=":")

@@ -102,8 +102,8 @@
 
   function* parts(card) {
     yield part("Question", card.question);
-    yield part("Counts as right", card.truth);
-    yield part("Read as the answer", card.final === null ? "nothing could be read" : card.final);
+    const final = card.final === null ? "nothing could be read" : card.final;
+    yield element("div", "pair", part("Counts as right", card.truth), part("Read as the answer", final));
     const [before, quote, after] = card.response;
     const response = element("div", "text response", before, ...(quote ? [element("mark", "", quote)] : []), after);
     response.tabIndex = 0;

@@ -179,7 +179,7 @@ def read_errors(
         tell(len(cards) / len(sample.places))
     if pictures.bad:
         remarks.append(f"{len(pictures.bad):,} pictures cannot be shown; their errors say why")
-    cards.sort(key=lambda one: (OUTCOMES.index(one["kind"]), _rank(seed, one["id"])))
+    cards.sort(key=lambda one: _rank(seed, one["id"]))
     return Errors([str(one.path) for one in attributions], total, seed, cards, pictures, remarks)
 
 

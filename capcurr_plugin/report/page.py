@@ -10,7 +10,7 @@ from html import escape
 
 from capcurr_plugin.report.figures import Picture
 
-MAX_SHOWN = 200  # characters of a text from outside
+MAX_SHOWN = 400  # characters of a text from outside
 MAX_REMARK = 1000
 NONE = "-"  # in place of a number that there is not
 
@@ -22,6 +22,7 @@ class Table:
     rows: Sequence[Sequence[str]]
     folded: bool = False  # opened by a click: long, and no more than the figure says
     remarks: Sequence[str] = ()  # below the table, and never folded
+    legend: str = ""  # with the table
 
 
 @dataclass(frozen=True)
@@ -85,14 +86,15 @@ nav ul { columns: 16rem; }
 ul.remarks { font-size: .9rem; } ul.sources { font-size: .8rem; color: var(--dim); }
 figure { margin: 1rem 0; } figure svg { display: block; width: 100%; min-width: 32rem; height: auto; }
 .wide { overflow-x: auto; margin: .4rem 0 1rem; }
-.caption { margin: 1rem 0 0; font-size: .9rem; }
+.caption { margin: 1rem 0 0; font-size: .9rem; } .legend { font-size: .85rem; color: var(--dim); }
 table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: .2rem .9rem .2rem 0; border-bottom: 1px solid var(--faint); vertical-align: top; }
-th { font-weight: 600; } td { overflow-wrap: anywhere; }
-th.number, td.number { text-align: right; white-space: nowrap; }
+th { font-weight: 600; vertical-align: bottom; } td { overflow-wrap: break-word; max-width: 24rem; }
+th.number, td.number { text-align: right; } td.number { white-space: nowrap; }
 details { margin: .4rem 0; } summary { cursor: pointer; font-size: .9rem; }
+@page { margin: 1.5cm; }
 @media print { figure, tr { break-inside: avoid; } h2 { break-after: avoid; } .wide { overflow: visible; }
-  figure svg { min-width: 0; } nav { display: none; } table { font-size: .7rem; }
+  figure svg { min-width: 0; max-height: 24cm; } nav { display: none; } table { font-size: .7rem; }
   main { max-width: none; padding: 0; } }
 """
 
@@ -159,6 +161,8 @@ def _table(table: Table) -> str:
     inner = f'<div class="wide"><table>\n<tr>{head}</tr>\n{rows}</table></div>\n'
     if not table.rows:
         return remarks
+    if table.legend:
+        inner += f'<p class="legend">{escape(shown(table.legend, MAX_REMARK))}</p>\n'
     if table.folded:
         return f"<details>\n<summary>{caption}</summary>\n{inner}</details>\n{remarks}"
     # Beside the table, so that it stays in view while a wide table is moved.

@@ -27,6 +27,7 @@ WRITER = "capcurr results --json"
 WIDTH = 7.2  # inches
 STEP = 0.17  # inches of height to each model on a benchmark
 MOST_MODELS = 24
+JUDGED = "how rows were judged"  # in the title of a table that doubts nothing
 
 _INTERVAL = ([float, float], None)
 _PUBLISHED = {"published": (float, None), "difference_from_published": (float, None)}
@@ -212,7 +213,7 @@ def _scores_section(report: Numbers) -> Section:
         sources=report["files"],
         picture=_scores_picture(report),
         tables=[
-            _page_table(table, folded=(number > 0 and several) or "how rows were judged" in table.title)
+            _page_table(table, folded=number > 0 and several)
             for number, table in enumerate(tables.tables({**report, "comparison": None}))
         ],
     )
@@ -220,6 +221,8 @@ def _scores_section(report: Numbers) -> Section:
 
 def _page_table(table: tables.Table, folded: bool = False) -> Table:
     rows = [[cell or NONE for cell in row] for row in table.rows if row]
+    if JUDGED in table.title:
+        return Table(table.title, table.header, rows, True, legend="; ".join(table.remarks))
     return Table(table.title, table.header, rows, folded, table.remarks)
 
 

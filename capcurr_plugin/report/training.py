@@ -109,7 +109,10 @@ def _read_points(folder: Path, number: int, stage: Numbers) -> dict[int, dict[st
 def _point(step: Numbers) -> dict[str, float]:
     told: dict[str, Any] = {name: step.get(name) for name in MEASURES}
     rewards = [(name, value) for name, value in (step.get("validation") or {}).items() if "/reward/mean@" in name]
-    told |= {VALIDATION + shown(name.partition("/reward/")[0].rpartition("/")[2]): value for name, value in rewards}
+    told |= {
+        VALIDATION + shown(name.partition("/reward/")[0].rpartition("/")[2].replace("_", " ")): value
+        for name, value in rewards
+    }
     return {name: value for name, value in told.items() if _is_measured(value)}
 
 

@@ -138,6 +138,9 @@ def _check(path: Path, summary: Numbers) -> None:
                 raise InputError(f"{wrong}: it compares {comparison[end]}, which it does not hold")
     for name, model in summary["models"].items():
         for scope in (model, *model["benchmarks"].values()):
+            unknown = [kind for kind in scope["kinds"] if kind not in OUTCOMES]
+            if unknown:
+                raise InputError(f"{wrong}: {unknown[0]} is no kind")
             if sum(kind["count"] for kind in scope["kinds"].values()) != scope["wrong"]:
                 raise InputError(f"{wrong}: the kinds of {name} do not add up to its wrong answers")
         for lengths in length_sets(model["lengths"]):

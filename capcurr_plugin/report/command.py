@@ -11,7 +11,7 @@ from typing import Any
 from capcurr_plugin.atomic import replacing
 from capcurr_plugin.errors import InputError
 from capcurr_plugin.progress import progress_bar
-from capcurr_plugin.report.attributions import read_attributions
+from capcurr_plugin.report.attributions import Attribution, read_attributions
 from capcurr_plugin.report.error_kinds import (
     change_numbers,
     change_sections,
@@ -20,7 +20,7 @@ from capcurr_plugin.report.error_kinds import (
     kind_numbers,
     kinds_section,
 )
-from capcurr_plugin.report.errors_browser import ERRORS, MOST_ERRORS, SEED, Errors, errors_section, read_errors
+from capcurr_plugin.report.errors_browser import ERRORS, MOST_ERRORS, SEED, errors_section, read_errors
 from capcurr_plugin.report.figures import check_drawing, check_folder, write_pictures
 from capcurr_plugin.report.lengths import length_numbers, lengths_section
 from capcurr_plugin.report.page import Section, page
@@ -77,11 +77,13 @@ def add_file_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     folder = _check(args)
     with replacing(args.output) as file, BadRows(args.on_bad_row, args.output) as bad:
-        numbers = read_study(args.results, args.attribution, args.train)
+        attributions = read_attributions(args.attribution)
+        numbers = read_study(args.results, attributions, args.train)
         numbers |= read_numbers(args.rows, args.kept, args.order, bad)
         sections = sections_of(numbers)
-        errors = _errors(args)
-        if errors:
+        if attributions and args.errors:
+            with progress_bar() as tell:
+                errors = read_errors(attributions, args.errors, args.seed, tell)
             numbers["errors"] = errors.numbers()
             sections.append(errors_section(errors))
         figures = write_pictures(folder, [section.picture for section in sections if section.picture])
@@ -95,13 +97,12 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def read_study(results: Sequence[Path], attribution: Sequence[Path], train: Sequence[Path]) -> dict[str, Any]:
+def read_study(results: Sequence[Path], attributions: Sequence[Attribution], train: Sequence[Path]) -> dict[str, Any]:
     """The numbers of each section that there are files for, without the training data."""
     numbers: dict[str, Any] = {}
     if results:
         numbers["scores"] = read_results(results)
-    if attribution:
-        attributions = read_attributions(attribution)
+    if attributions:
         numbers["kinds"] = kind_numbers(attributions)
         numbers["corrected"] = corrected_numbers(attributions)
         numbers["changes"] = change_numbers(attributions)
@@ -109,13 +110,6 @@ def read_study(results: Sequence[Path], attribution: Sequence[Path], train: Sequ
     if train:
         numbers["training"] = training_numbers(train)
     return numbers
-
-
-def _errors(args: argparse.Namespace) -> Errors | None:
-    if not args.attribution or not args.errors:
-        return None
-    with progress_bar() as tell:
-        return read_errors(read_attributions(args.attribution), args.errors, args.seed, tell)
 
 
 def read_numbers(

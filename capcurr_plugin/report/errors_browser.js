@@ -145,8 +145,9 @@
   }
 
   function followLink() {
-    const id = decodeURIComponent(location.hash).replace("#error-", "");
     if (!location.hash.startsWith("#error-")) return;
+    const id = location.hash.replace("#error-", "");
+    if (!data.cards.some((card) => card.id === id)) return;
     if (!fitting.some((card) => card.id === id)) {
       for (const choice of [...choices, search]) choice.value = "";
       refilter();
@@ -181,6 +182,7 @@
     pager.querySelector("[name=later]").addEventListener("click", () => turn(1));
   }
   byId("errors-browser").hidden = false;
+  byId("errors-without").hidden = true;
   show(0);
   followLink();
 })();

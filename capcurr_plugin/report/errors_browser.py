@@ -264,8 +264,8 @@ def _cut(text: str, most: int) -> str:
 
 
 CONTROLS = """\
-<noscript><p><strong>The errors cannot be shown: this part of the page needs JavaScript.</strong> All else on the page
-does without.</p></noscript>
+<p id="errors-without"><strong>The errors cannot be shown: this part of the page needs JavaScript.</strong> All else on
+the page does without.</p>
 <div id="errors-browser" hidden>
 <div class="controls">
 {choices}<label>Text<input id="errors-search" type="search" autocomplete="off" placeholder="words in an error"></label>

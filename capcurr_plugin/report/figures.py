@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 NO_CAPABILITY = "no capability"
 ENDINGS = (".svg", ".png")
 PNG_DPI = 160
+MAX_ALT = 500  # characters of what a figure is said to show
 INK, PAPER = "#1c1d21", "#ffffff"  # of the files; in a page the ink is the page's own colour
 
 
@@ -144,6 +145,7 @@ def picture(name: str, alt: str, size: tuple[float, float], draw: Callable[[Figu
     import matplotlib
     from matplotlib.figure import Figure
 
+    alt = short(alt, MAX_ALT)
     with matplotlib.rc_context(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # of the PNG's font; in the SVG the reader's has it
         matplotlib.rcdefaults()  # whatever the user's own matplotlibrc says

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -82,12 +83,16 @@ def misfit(value: Any, shape: Shape, place: str = "") -> str:
     """Where and how a value is not of a shape; empty when it is."""
     if isinstance(shape, tuple):
         wrong = [misfit(value, one, place) for one in shape]
-        return "" if not all(wrong) else max(wrong, key=len)  # of the shape that fitted furthest
+        return "" if not all(wrong) else max(wrong, key=_depth)  # of the shape that fitted furthest
     if isinstance(shape, dict):
         return _object_misfit(value, shape, place)
     if isinstance(shape, list):
         return _list_misfit(value, shape, place)
     return "" if _fits(value, shape) else f"{place or 'the whole'} is {_said(value)}"
+
+
+def _depth(wrong: str) -> int:
+    return len(re.findall(r"[.\[]", wrong.partition(" is ")[0]))
 
 
 def _fits(value: Any, shape: Shape) -> bool:

@@ -11,7 +11,7 @@ from html import escape
 from capcurr_plugin.report.figures import Picture
 
 MAX_SHOWN = 400  # characters of a text from outside
-MAX_REMARK = 1000
+MAX_TOLD = 1000
 NONE = "-"  # in place of a number that there is not
 
 
@@ -128,12 +128,12 @@ def _hash(text: str) -> str:
 
 
 def _contents(sections: Sequence[Section]) -> str:
-    links = "".join(f'<li><a href="#{escape(one.key)}">{escape(one.heading)}</a></li>' for one in sections)
+    links = "".join(f'<li><a href="#{escape(one.key)}">{_told(one.heading)}</a></li>' for one in sections)
     return f"<nav><ul>{links}</ul></nav>\n"
 
 
 def _section(section: Section) -> Iterator[str]:
-    yield f'<section id="{escape(section.key)}">\n<h2>{escape(section.heading)}</h2>\n<p>{escape(section.text)}</p>\n'
+    yield f'<section id="{escape(section.key)}">\n<h2>{_told(section.heading)}</h2>\n<p>{_told(section.text)}</p>\n'
     if section.picture:
         yield f'<figure class="wide">{section.picture.inline}</figure>\n'
     yield _list(section.remarks, "remarks")
@@ -145,7 +145,7 @@ def _section(section: Section) -> Iterator[str]:
 
 
 def _list(texts: Sequence[str], kind: str) -> str:
-    items = "".join(f"<li>{escape(shown(text, MAX_REMARK))}</li>" for text in texts)
+    items = "".join(f"<li>{_told(text)}</li>" for text in texts)
     return f'<ul class="{kind}">{items}</ul>\n' if texts else ""
 
 
@@ -156,13 +156,13 @@ def _table(table: Table) -> str:
         f"<tr>{''.join(_cell('td', text, number) for text, number in zip(row, numeric, strict=True))}</tr>\n"
         for row in table.rows
     )
-    caption = escape(shown(table.caption, MAX_REMARK))
+    caption = _told(table.caption)
     remarks = _list(table.remarks, "remarks")
     inner = f'<div class="wide"><table>\n<tr>{head}</tr>\n{rows}</table></div>\n'
     if not table.rows:
         return remarks
     if table.legend:
-        inner += f'<p class="legend">{escape(shown(table.legend, MAX_REMARK))}</p>\n'
+        inner += f'<p class="legend">{_told(table.legend)}</p>\n'
     if table.folded:
         return f"<details>\n<summary>{caption}</summary>\n{inner}</details>\n{remarks}"
     # Beside the table, so that it stays in view while a wide table is moved.
@@ -176,6 +176,11 @@ def _is_number(text: str) -> bool:
 def _cell(tag: str, text: str, number: bool) -> str:
     kind = (' scope="col"' if tag == "th" else "") + (' class="number"' if number else "")
     return f"<{tag}{kind}>{escape(shown(text))}</{tag}>"
+
+
+def _told(text: str) -> str:
+    """What may hold names from outside, between words of our own."""
+    return escape(shown(text, MAX_TOLD))
 
 
 def shown(text: str, most: int = MAX_SHOWN) -> str:

@@ -61,7 +61,7 @@ def results(*models: str) -> dict[str, Any]:
         "settings": {"folders": ["outputs"], "suite": "main", "judge": None}
         | {"resamples": 10000, "seed": 2026, "confidence": 0.95, "partial": False},
         "benchmarks": dict.fromkeys(SCORES, "accuracy"),
-        "averages": AVERAGES,
+        "averages": {name: list(members) for name, members in AVERAGES.items()},
         "models": {name: _model(name) for name in models or MODELS},
         "comparison": None,
         "warnings": [],

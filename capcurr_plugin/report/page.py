@@ -89,7 +89,7 @@ figure { margin: 1rem 0; } figure svg { display: block; width: 100%; min-width: 
 .caption { margin: 1rem 0 0; font-size: .9rem; } .legend { font-size: .85rem; color: var(--dim); }
 table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: .2rem .9rem .2rem 0; border-bottom: 1px solid var(--faint); vertical-align: top; }
-th { font-weight: 600; vertical-align: bottom; } td { overflow-wrap: break-word; max-width: 24rem; }
+th { font-weight: 600; vertical-align: bottom; } td { overflow-wrap: break-word; max-width: 30rem; }
 th.number, td.number { text-align: right; } td.number { white-space: nowrap; }
 details { margin: .4rem 0; } summary { cursor: pointer; font-size: .9rem; }
 @page { margin: 1.5cm; }

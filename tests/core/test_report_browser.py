@@ -1,6 +1,8 @@
 """The page of a study in a real Chromium: the browser of single errors, the policy, both schemes, phone and print."""
 
+import contextlib
 import re
+import socket
 from dataclasses import replace
 from pathlib import Path
 
@@ -149,8 +151,10 @@ def test_a_card_shows_the_picture_and_the_quote(page, study):
 def test_the_quote_of_a_long_response_is_in_sight(page, tmp_path):
     response = "We think. " * 400 + "\nThe tallest bar ends at 60. So it is.\n" + "We go on. " * 400
     open_errors(page, tmp_path, [record(response=response)])
-    inside = """box => { const mark = box.querySelector('mark').getBoundingClientRect(), own = box.getBoundingClientRect();
-        return mark.top >= own.top && mark.bottom <= own.bottom }"""
+    inside = """box => {
+        const mark = box.querySelector('mark').getBoundingClientRect(), own = box.getBoundingClientRect();
+        return mark.top >= own.top && mark.bottom <= own.bottom
+    }"""
     assert page.locator(".response").evaluate(inside)
 
 
@@ -167,18 +171,36 @@ def test_hostile_texts_are_shown_as_text(page, tmp_path):
     assert page.locator(".card script, .card img").count() == 0
 
 
-def test_the_policy_holds_against_planted_scripts(browser, study, tmp_path):
+PLANTED = """
+<script>document.title = "owned"</script>
+<img src="http://127.0.0.1:PORT/x" onerror="document.title = 'owned'">
+<iframe src="http://127.0.0.1:PORT/y"></iframe>
+<a id="bad" href="javascript:document.title = 'owned'">x</a>
+<style>h1 { display: none; background: url(http://127.0.0.1:PORT/s) }</style>
+<form id="f" action="http://127.0.0.1:PORT/z"><button>go</button></form>"""
+
+
+def asked(server: socket.socket) -> bytes:
+    """What was requested. Chromium opens connections for frames and forms before it asks the policy, and is silent."""
+    server.settimeout(0.2)
+    said = b""
+    try:
+        while True:
+            connection, _ = server.accept()
+            connection.settimeout(0.2)
+            with connection, contextlib.suppress(TimeoutError):
+                said += connection.recv(1000)
+    except TimeoutError:
+        return said
+
+
+def test_the_policy_holds_against_planted_markup(browser, study, tmp_path):
     """Should any text ever get into the page as markup: it neither runs nor fetches."""
-    planted = """<script>document.title = "owned"</script>
-<img src="http://127.0.0.1:9/x" onerror="document.title = 'owned'">
-<iframe src="http://127.0.0.1:9/y"></iframe><a id="bad" href="javascript:document.title = 'owned'">x</a>
-<style>h1 { display: none }</style><form id="f" action="http://127.0.0.1:9/z"><button>go</button></form>"""
-    content = Path(study.removeprefix("file://")).read_text().replace("<h1>", f"{planted}<h1>", 1)
-    (tmp_path / "planted.html").write_text(content)
     said: list[str] = []
-    asked: list[str] = []
-    with watched_page(browser, said) as page:
-        page.on("request", lambda request: asked.append(request.url))
+    with socket.create_server(("127.0.0.1", 0)) as server, watched_page(browser, said) as page:
+        planted = PLANTED.replace("PORT", str(server.getsockname()[1]))
+        content = Path(study.removeprefix("file://")).read_text().replace("<h1>", f"{planted}<h1>", 1)
+        (tmp_path / "planted.html").write_text(content)
         page.goto((tmp_path / "planted.html").as_uri())
         page.locator("#bad").click()
         page.wait_for_timeout(200)
@@ -187,7 +209,7 @@ def test_the_policy_holds_against_planted_scripts(browser, study, tmp_path):
         assert status(page) == "1 to 20 of 200 errors"
         page.evaluate("document.getElementById('f').requestSubmit()")
         page.wait_for_timeout(200)
-    assert [url for url in asked if url.startswith("http")] == []
+        assert asked(server) == b""
     assert any("Content Security Policy" in text for text in said)
 
 

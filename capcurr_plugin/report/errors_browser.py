@@ -133,7 +133,7 @@ def _small(content: bytes, name: str) -> tuple[str, list[int]]:
     image = open_image(content, name, at_least=LONGEST)
     image.thumbnail((LONGEST, LONGEST))
     out = io.BytesIO()
-    image.save(out, "WEBP", quality=QUALITY, method=3)
+    image.save(out, "WEBP", quality=QUALITY, method=2)
     return f"data:image/webp;base64,{base64.b64encode(out.getvalue()).decode('ascii')}", list(image.size)
 
 

@@ -16,8 +16,8 @@ from convert import measure
 CHECKOUT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(CHECKOUT / "tests" / "core"))
 
-from browser import chromium  # noqa: E402
-from study_samples import some_records, write_attribution  # noqa: E402
+from browser import chromium  # noqa: E402  # pyright: ignore[reportMissingImports]
+from study_samples import some_records, write_attribution  # noqa: E402  # pyright: ignore[reportMissingImports]
 
 from capcurr_plugin.attribution.records import images_folder  # noqa: E402
 
@@ -83,9 +83,8 @@ def main() -> None:
                 seconds, peak = measure(program, source, page)
                 print(f"{name:<28} {errors:>6,} errors {seconds:>7.1f} s {peak:>6.0f} MB of memory", flush=True)
             shown, filtered = show(page)
-            print(
-                f"the page: {page.stat().st_size / (1 << 20):.1f} MiB, shown in {shown:.2f} s, filtered in {filtered:.3f} s"
-            )
+            size = page.stat().st_size / (1 << 20)
+            print(f"the page: {size:.1f} MiB, shown in {shown:.2f} s, filtered in {filtered:.3f} s", flush=True)
 
 
 if __name__ == "__main__":

@@ -14,8 +14,10 @@ from capcurr_plugin.errors import InputError, JobError
 COMMANDS = {
     "doctor": ("capcurr_plugin.doctor", "show what is installed, what works, and how to mend what does not"),
     "demo": ("capcurr_plugin.demo", "see the parts at work on a small built-in data set"),
+    "audit": ("capcurr_plugin.attribution.audit", "say which of a judge's verdicts are right, and how good it is"),
     "recipes": ("capcurr_plugin.recipes", "list the published runs, and show the command that runs one"),
     "train": ("capcurr_plugin.verl_host.train", "train a backbone: the stages of a recipe, each a run of verl"),
+    "attribute": ("capcurr_plugin.attribution.attribute", "judge what kind of error each wrong answer begins with"),
     "eval": ("capcurr_plugin.evaluation.evaluate", "score a model on a suite with VLMEvalKit, and tabulate it"),
     "report": ("capcurr_plugin.report.command", "draw a study on one page: scores, errors, training, data"),
     "results": (

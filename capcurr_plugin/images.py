@@ -68,7 +68,21 @@ def open_image(source: Path | bytes, name: str, at_least: int | None = None) -> 
 
 
 def data_url(source: Path | bytes, name: str, min_pixels: int = 1, max_pixels: int = MAX_PIXELS) -> str:
-    """The image for a chat request, with at least `min_pixels` and at most `max_pixels` in all.
+    """The image for a chat request: see `sendable`."""
+    content, media_type = sendable(source, name, min_pixels, max_pixels)
+    return f"data:{media_type};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def sendable(
+    source: Path | bytes,
+    name: str,
+    min_pixels: int = 1,
+    max_pixels: int = MAX_PIXELS,
+    max_side: int = MAX_PIXELS,
+    check: bool = True,
+) -> tuple[bytes, str]:
+    """The image as servers take it, and its media type: with at least `min_pixels` and at most `max_pixels` in all, and
+    `max_side` on a side. Without `check`, damage to one that is sent as it is is left for the server to find.
 
     An upright JPEG or PNG within these, in plain RGB or grey, is sent as it is. Any other is resized once and encoded
     anew: as PNG when it was stored without loss, else as JPEG.
@@ -77,22 +91,41 @@ def data_url(source: Path | bytes, name: str, min_pixels: int = 1, max_pixels: i
         raise ValueError(f"no image has at least {min_pixels} and at most {max_pixels} pixels")
 
     def size_to_send(stored: Size) -> Size:
-        return _size_within(stored, min_pixels, max_pixels)
+        longest = max(stored)
+        if longest <= max_side:
+            return _size_within(stored, min_pixels, max_pixels)
+        fitting = max(1, stored[0] * max_side // longest), max(1, stored[1] * max_side // longest)
+        return _size_within(fitting, 1, max_pixels)
 
     def size_to_decode(stored: Size) -> Size:
         width, height = size_to_send(stored)
         return 2 * width, 2 * height  # halving an image is left to the resampling filter
 
     content = read_image(source, name)
+    if not check and (kind := _plain_kind(content, size_to_send)):
+        return content, f"image/{kind.lower()}"
     opened = _open(content, name, size_to_decode)
     size = size_to_send(opened.stored)
     if opened.plain and size == opened.stored:
-        return _url(opened.kind, content)
+        return content, f"image/{opened.kind.lower()}"
     image = opened.image if size == opened.image.size else opened.image.resize(size, _pillow().Resampling.LANCZOS)
     kind = "PNG" if opened.kind in LOSSLESS else "JPEG"
     out = io.BytesIO()
     image.save(out, kind, **({"quality": JPEG_QUALITY, "subsampling": 0} if kind == "JPEG" else {}))
-    return _url(kind, out.getvalue())
+    return out.getvalue(), f"image/{kind.lower()}"
+
+
+def image_size(source: Path | bytes, name: str) -> Size:
+    """As it is stored, from the start of the file alone."""
+    pillow = _pillow()
+    content = source if isinstance(source, bytes) else _read(source, name)
+    try:
+        with pillow.open(io.BytesIO(content), formats=[image_kind(content, name)]) as image:
+            return image.size
+    except BadImage:
+        raise
+    except Exception as error:  # noqa: BLE001  whatever damaged content makes of its decoder
+        raise BadImage(f"image {name!r} is damaged ({type(error).__name__})") from None
 
 
 def read_image(source: Path | bytes, name: str) -> bytes:
@@ -124,7 +157,7 @@ class _Opened:
 
 
 def _open(content: bytes, name: str, wanted: Callable[[Size], Size] | None) -> _Opened:
-    kind = _kind(content, name)
+    kind = image_kind(content, name)
     if kind == "JPEG" and content.count(_SCAN) > MAX_SCANS:
         raise BadImage(f"image {name!r} has over {MAX_SCANS} scans, which no encoder writes")
     pillow = _pillow()
@@ -139,8 +172,7 @@ def _open(content: bytes, name: str, wanted: Callable[[Size], Size] | None) -> _
             raise BadImage(f"image {name!r} has {stored[0]:,} x {stored[1]:,} pixels; {_AT_MOST}")
         image.load()
         orientation = _orientation(image)
-        plain = image.format in SENT_AS_IT_IS and image.mode in ("RGB", "L") and orientation == 1
-        plain = plain and "transparency" not in image.info and getattr(image, "n_frames", 1) == 1
+        plain = _is_plain(image)
         upright = _rgb(image, name)
         if orientation != 1:
             upright = upright.transpose(_turns()[orientation])
@@ -158,7 +190,22 @@ def _open(content: bytes, name: str, wanted: Callable[[Size], Size] | None) -> _
     return _Opened(upright, stored, kind, plain)
 
 
-def _kind(content: bytes, name: str) -> str:
+def _is_plain(image: "Image.Image") -> bool:
+    """Any reader sees in the file what is in the image."""
+    plain = image.format in SENT_AS_IT_IS and image.mode in ("RGB", "L") and _orientation(image) == 1
+    return plain and "transparency" not in image.info and getattr(image, "n_frames", 1) == 1
+
+
+def _plain_kind(content: bytes, size_to_send: Callable[[Size], Size]) -> str | None:
+    """Of an image that can be sent as it is, by the start of its content; None when it has to be decoded."""
+    try:
+        with _pillow().open(io.BytesIO(content), formats=SENT_AS_IT_IS) as image:
+            return image.format if _is_plain(image) and size_to_send(image.size) == image.size else None
+    except Exception:  # noqa: BLE001  decoding says what is wrong with it
+        return None
+
+
+def image_kind(content: bytes, name: str) -> str:
     """The format that the content has, whatever the file's name says."""
     for start, kind in FORMATS.items():
         if content.startswith(start) and (kind != "WEBP" or content[8:12] == b"WEBP"):
@@ -223,10 +270,6 @@ def _size_within(size: Size, min_pixels: int, max_pixels: int) -> Size:
     width = min(width, max_pixels)
     height = min(height, max(1, max_pixels // width))
     return min(width, max_pixels // height), height
-
-
-def _url(kind: str, content: bytes) -> str:
-    return f"data:image/{kind.lower()};base64,{base64.b64encode(content).decode('ascii')}"
 
 
 @functools.cache

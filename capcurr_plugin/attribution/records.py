@@ -123,12 +123,11 @@ def _record(line: bytes, where: str) -> Record:
         values["votes"] = tuple(Vote(**vote) for vote in values["votes"])
         values["images"] = tuple(values["images"])
         record = Record(**values)
-        good = _is_well_formed(record)
+        if _is_well_formed(record):
+            return record
     except (ValueError, KeyError, TypeError, RecursionError):
-        good = False
-    if not good:
-        raise InputError(f"{where}: is no line of capcurr attribute, or is cut off")
-    return record
+        pass
+    raise InputError(f"{where}: is no line of capcurr attribute, or is cut off")
 
 
 def _is_well_formed(record: Record) -> bool:

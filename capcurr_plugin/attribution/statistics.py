@@ -37,8 +37,8 @@ class Estimate(NamedTuple):
 class Rate:
     """How often something happened: a sensitivity is right verdicts among errors of a kind."""
 
-    count: int
-    of: int
+    count: float  # whole, unless it stands for a weighted sample of as much weight
+    of: float
 
     @property
     def share(self) -> float:
@@ -100,7 +100,7 @@ def posterior_share(
 
 def unmixed_shares(
     verdicts: Mapping[str, int],
-    confusion: Mapping[str, Mapping[str, int]],
+    confusion: Mapping[str, Mapping[str, float]],
     generator: Generator,
     confidence: float = CONFIDENCE,
 ) -> dict[str, Estimate]:
@@ -112,12 +112,11 @@ def unmixed_shares(
     said = sorted({*verdicts, *(name for row in confusion.values() for name in row)})
     counts = np.array([verdicts.get(name, 0) for name in said], float)
     audit = np.array([[confusion[kind].get(name, 0) for name in said] for kind in kinds], float)
-    total, sizes = int(counts.sum()), audit.sum(axis=1).astype(int)
+    total = int(counts.sum())
     value = _unmixed(counts[None], (audit / audit.sum(axis=1, keepdims=True))[None])[0]
     drawn = generator.multinomial(total, counts / total, DRAWS).astype(float)
     # Flat priors: an answer that a small audit did not see may still be given.
     rates = np.stack([generator.dirichlet(row + 1 / len(said), DRAWS) for row in audit], axis=1)
-    assert len(sizes) == len(kinds)
     return _estimates(kinds, value, _unmixed(drawn, rates), confidence)
 
 
@@ -170,17 +169,19 @@ def audited_shares(
             continue
         counts = np.array([found[stratum][kind] for kind in kinds], float)
         value += size / total * counts / counts.sum()
-        draws += size / total * _rest_of(counts, size, generator)
+        draws += size / total * stratum_draws(counts, size, generator)
     return _estimates(kinds, value, draws, confidence)
 
 
-def _rest_of(counts: ndarray, size: int, generator: Generator) -> ndarray:
-    """Draws of a stratum's shares: what was audited is known, the rest is as likely as a flat prior and the audit
-    say."""
+def stratum_draws(
+    counts: ndarray, size: int, generator: Generator, draws: int = DRAWS, prior: ndarray | None = None
+) -> ndarray:
+    """Draws of a stratum's shares: what was audited is known, the rest is as likely as the audit and a prior say, which
+    is flat unless it is given."""
     audited = int(counts.sum())
-    shares = generator.dirichlet(counts + 1 / len(counts), DRAWS)
+    shares = generator.dirichlet(counts + (1 / len(counts) if prior is None else prior), draws)
     if size <= audited:
-        return (counts / audited)[None].repeat(DRAWS, axis=0)
+        return (counts / audited)[None].repeat(draws, axis=0)
     rest = generator.multinomial(size - audited, shares)
     return (counts + rest) / size
 

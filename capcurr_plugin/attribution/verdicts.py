@@ -6,11 +6,13 @@ judge names the id in its verdict, so that nothing which the response says can b
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import re
+import sys
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +34,11 @@ image against it.
 Kinds:
 {kinds}
 
+How to work: describe to yourself what the image shows where the question asks. Go through the response sentence by
+sentence, and hold each against the image, the question and the sentences before it. Stop at the first sentence that is
+wrong AND without which the response would have come to the right answer; a slip that is corrected later, or that the
+answer does not hang on, is not it. A sentence that says nothing wrong is never the error, even when it leads nowhere.
+
 If the first error is a wrong reading of the image and later steps follow from it, the kind is perception, however
 long the reasoning after it. If several kinds fit the same sentence, take the one that comes first in the list.
 
@@ -41,7 +48,12 @@ else.
 
 Reply with one JSON object and nothing after it: {{"id": the id of the response, "kind": one of the kinds, "quote":
 the sentence or part of a sentence of the response where the error is, copied character by character, "" when the kind
-is {no_quote}, "image": what the image shows instead, or "", "confidence": {confidences}}}"""
+is {no_quote}, "image": what the image shows instead, or "", "confidence": {confidences}}}
+
+An example of a reply. The image shows a bar chart in which Tuesday's bar ends at 40. Asked how much more was sold on
+Tuesday than on Monday, with 15 for the right answer, a response says: "Monday: 25. Tuesday: 60. The difference is 35."
+{{"id": "0123456789abcdef", "kind": "perception", "quote": "Tuesday: 60.", "image": "Tuesday's bar ends at 40.",
+"confidence": "high"}}"""
 
 
 class Rejected(Exception):
@@ -63,9 +75,9 @@ class Case:
     question: str
     truth: str
     response: str
-    final: str | None = None  # what was extracted from the response
+    final: str | None = None  # what was made out as its answer, "" for nothing; None: that is not known
 
-    @property
+    @functools.cached_property
     def id(self) -> str:
         return hashlib.blake2b(self.response.encode("utf-8", "backslashreplace"), digest_size=8).hexdigest()
 
@@ -73,23 +85,30 @@ class Case:
         return f"Question:\n{self.question}"
 
     def after_images(self) -> str:
-        final = "nothing could be extracted" if self.final is None else f"extracted as: {visible(self.final)}"
+        final = "" if self.final is None else f" (made out as its answer: {visible(self.final) or 'nothing'})"
         return (
-            f"Answer that counts as right: {self.truth}\n\nThe model's response ({final}):\n"
-            f"<response id={self.id}>\n{self.shown()}\n</response id={self.id}>"
+            f"Answer that counts as right: {self.truth}\n\nThe model's response{final}:\n"
+            f"<response id={self.id}>\n{self.shown}\n</response id={self.id}>"
         )
 
+    @functools.cached_property
     def shown(self) -> str:
         """The response, with what cannot be seen made visible."""
-        text = visible(self.response)
-        if len(text) <= MAX_RESPONSE:
-            return text
-        half = MAX_RESPONSE // 2
-        return f"{text[:half]}\n[... {len(text) - 2 * half:,} characters left out ...]\n{text[-half:]}"
+        return shortened(visible(self.response), MAX_RESPONSE)
+
+
+def shortened(text: str, most: int) -> str:
+    if len(text) <= most:
+        return text
+    half = most // 2
+    return f"{text[:half]}\n[... the middle is left out ...]\n{text[-half:]}"
 
 
 def system_text() -> str:
-    kinds = "\n".join(f"- {kind}: {meaning.rule} Example: {meaning.example}" for kind, meaning in MEANINGS.items())
+    kinds = "\n".join(
+        f"- {kind}: {one.rule}\n  Example: {one.example}\n  Not so: {one.counterexample}"
+        for kind, one in MEANINGS.items()
+    )
     no_quote = " or ".join(NEEDS_NO_QUOTE)
     return SYSTEM.format(kinds=kinds, no_quote=no_quote, confidences=" or ".join(f'"{one}"' for one in CONFIDENCES))
 
@@ -97,13 +116,26 @@ def system_text() -> str:
 def visible(text: str) -> str:
     """Characters without a shape of their own, which may hide words from a human reader or change their order, are
     written out."""
-    return "".join(
-        _escaped(c) if unicodedata.category(c) in ("Cf", "Cc", "Cs", "Co") and c not in "\n\t" else c for c in text
+    return _shapeless().sub(lambda found: f"[U+{ord(found[0]):04X}]", text)
+
+
+@functools.cache
+def _shapeless() -> re.Pattern[str]:
+    kinds = ("Cf", "Cc", "Cs", "Co")
+    return re.compile(
+        f"[{_ranges(c for c in map(chr, range(sys.maxunicode + 1)) if unicodedata.category(c) in kinds)}]"
     )
 
 
-def _escaped(character: str) -> str:
-    return f"[U+{ord(character):04X}]"
+def _ranges(characters: Iterable[str]) -> str:
+    """A set of characters in a pattern, without line feed and tab."""
+    ends: list[list[int]] = []
+    for point in (ord(c) for c in characters if c not in "\n\t"):
+        if ends and ends[-1][1] == point - 1:
+            ends[-1][1] = point
+        else:
+            ends.append([point, point])
+    return "".join(f"\\U{low:08x}-\\U{high:08x}" for low, high in ends)
 
 
 def read_verdict(reply: str, case: Case) -> Verdict:
@@ -128,7 +160,7 @@ def read_verdict(reply: str, case: Case) -> Verdict:
 def _checked_quote(quote: str, kind: Kind, case: Case) -> str:
     if kind in NEEDS_NO_QUOTE and not quote.strip():
         return ""
-    said, shown = _spaced(quote), _spaced(case.shown())
+    said, shown = _spaced(quote), _spaced(case.shown)
     if not MIN_QUOTE <= len(said) <= MAX_QUOTE:
         raise Rejected(f'"quote" has to have {MIN_QUOTE} to {MAX_QUOTE} characters')
     if said not in shown:

@@ -4,7 +4,7 @@ import base64
 import binascii
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from capcurr_plugin.rows import MAX_INDEX_LENGTH, ImageRoot, RowError
 ENDING, LOCAL = ".tsv", "_local"  # of the table that VLMEvalKit makes of one over 1 GB, which stays beside it
 TEXTS = ("question", "question_for_eval")  # MathVerse's, of which the first may be a mere request to look
 MAX_REFERENCE = 64  # characters of an image that is another row's index, by VLMEvalKit's own rule
+PASSES = 3  # over a table: a row may refer to the image of one before it
 MAX_CELL = 1 << 26  # characters, of the images of one question
 MAX_BYTES = 1 << 37  # of a table; it is read row by row
 
@@ -108,6 +109,68 @@ def read_questions(
         raise InputError(f"{path}: the table has no rows")
 
 
+def find_table(folder: Path, benchmark: str) -> Path:
+    """The table of one benchmark."""
+    for ending in (ENDING, LOCAL + ENDING):
+        path = folder / f"{benchmark}{ending}"
+        if path.is_file():
+            return path
+    raise InputError(
+        f"{folder}: no {benchmark}{ENDING}, which holds the pictures; VLMEvalKit downloads it when it evaluates "
+        f"{benchmark}; name another folder with --tables, or set LMUData"
+    )
+
+
+def read_pictures(
+    path: Path, wanted: Collection[str], tell: Callable[[float], object]
+) -> Iterator[tuple[str, Sequence[tuple[Path | bytes, str]] | RowError]]:
+    """The images of some rows, by index, or why they cannot be had. A row may have none."""
+    own = set(wanted)  # whose own row is still to be seen
+    referring: dict[str, list[str]] = {}  # to another row's images, by that row's index
+    for _ in range(PASSES):
+        for index, row in _rows_of(path, lambda index: index in own or index in referring, tell):
+            names = [*referring.pop(index, ()), *([index] if index in own else ())]
+            own.discard(index)
+            cell = row.get("image", "").strip()
+            if 0 < len(cell) <= MAX_REFERENCE:
+                referring.setdefault(canonical(cell), []).extend(names)
+                continue
+            found = _pictures(path, index, row)
+            for name in names:
+                yield name, found
+        for name in sorted(own):
+            yield name, RowError(f"{path.name} has no row {name!r}")
+        own.clear()
+        if not referring:
+            return
+    for name in (name for names in referring.values() for name in names):
+        yield name, RowError(f"row {name!r} of {path.name} refers to an image that no row has")
+
+
+def _pictures(path: Path, index: str, row: dict[str, str]) -> Sequence[tuple[Path | bytes, str]] | RowError:
+    try:
+        return _question(path, 0, {**row, "index": index}).images
+    except RowError as error:
+        return error
+
+
+def _rows_of(
+    path: Path, wanted: Callable[[str], bool], tell: Callable[[float], object]
+) -> Iterator[tuple[str, dict[str, str]]]:
+    size, seen = path.stat().st_size, 0
+    try:
+        for number, row in enumerate(read_rows(path, ("index", "image", "image_path"), MAX_BYTES, MAX_CELL)):
+            if number == 0:
+                _check_columns(path, {**row, "question": ""}, with_images=True)
+            seen += sum(map(len, row.values()))
+            tell(min(1.0, seen / size))
+            index = canonical(row["index"])
+            if wanted(index):
+                yield index, row
+    except Unreadable as error:
+        raise InputError(f"{path}: {error}") from None
+
+
 def refuse(path: Path, number: int, reason: str, bad: BadRows) -> None:
     """Hand a row of a table to the bad ones, without its images."""
     bad.refuse(path, "row", number, reason, "")
@@ -134,13 +197,13 @@ def _question(path: Path, number: int, row: dict[str, str]) -> Question:
     if 0 < len(cell) <= MAX_REFERENCE:
         return Question(number, index, texts, [], canonical(cell))
     if cell:
-        images = [(content, f"{index} of {path.name}") for content in map(_decoded, _listed(cell))]
+        images = [(content, f"{index} of {path.name}") for content in map(_decoded, listed(cell))]
     else:
-        images = [_file(path, name) for name in _listed(row.get("image_path", "").strip())]
+        images = [_file(path, name) for name in listed(row.get("image_path", "").strip())]
     return Question(number, index, texts, images, None)
 
 
-def _listed(cell: str) -> list[str]:
+def listed(cell: str) -> list[str]:
     """The entries of a cell, which may be written as a list in Python."""
     if cell.startswith("[") and cell.endswith("]"):
         return [one or other for one, other in _LISTED.findall(cell)]

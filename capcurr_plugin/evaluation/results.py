@@ -99,11 +99,12 @@ def run(args: argparse.Namespace) -> int:
     _check(args)
     settings = Settings(args.suite, args.judge, args.resamples, args.seed, args.confidence, args.partial)
     suites, warnings = load_suites(), []
-    benchmarks = _benchmarks(suites, args.suite, args.data)
+    benchmarks = chosen_benchmarks(suites, args.suite, args.data)
     models = read_models(args.folders, benchmarks, suites, settings, warnings)
-    _choose_models(models, args.model, args.published)
+    _name_published(models, args.published)
+    choose_models(models, args.model)
     for name in args.compare or ():
-        _known(models, name, "--compare")
+        known(models, name, "--compare")
     report = make_report(models, benchmarks, suites, settings, args.folders, args.compare, warnings)
     for path in args.out:
         with replacing(path) as file:
@@ -113,12 +114,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> None:
-    if not 100 <= args.resamples <= MAX_RESAMPLES:
-        raise InputError(f"--resamples is {args.resamples}; use a number from 100 to {MAX_RESAMPLES:,}")
-    if args.seed < 0:
-        raise InputError(f"--seed is {args.seed}; use 0 or more")
-    if not 0.5 <= args.confidence < 1:
-        raise InputError(f"--confidence is {args.confidence:g}; use a number from 0.5 to below 1")
+    check_drawing(args)
     if args.compare and args.compare[0] == args.compare[1]:
         raise InputError(f"--compare {' '.join(args.compare)}: name two different models")
     for path in args.out:
@@ -128,7 +124,16 @@ def _check(args: argparse.Namespace) -> None:
             raise InputError(f"--out {path}: the folder {path.parent} does not exist; create it first")
 
 
-def _benchmarks(suites: Suites, suite: str, others: Sequence[str]) -> dict[str, Benchmark]:
+def check_drawing(args: argparse.Namespace) -> None:
+    if not 100 <= args.resamples <= MAX_RESAMPLES:
+        raise InputError(f"--resamples is {args.resamples}; use a number from 100 to {MAX_RESAMPLES:,}")
+    if args.seed < 0:
+        raise InputError(f"--seed is {args.seed}; use 0 or more")
+    if not 0.5 <= args.confidence < 1:
+        raise InputError(f"--confidence is {args.confidence:g}; use a number from 0.5 to below 1")
+
+
+def chosen_benchmarks(suites: Suites, suite: str, others: Sequence[str]) -> dict[str, Benchmark]:
     chosen = {name: suites.facts[name] for name in suites.benchmarks(suite)}
     for word in others:
         name, _, layout = word.partition("=")
@@ -150,8 +155,8 @@ def read_models(
 ) -> dict[str, Model]:
     """All models that have files of one of the benchmarks, with the result chosen on each."""
     others = [name for name in suites.longer_names if name not in benchmarks]
-    known = {*benchmarks, *suites.facts}
-    files = [found for found in find(folders, known, warnings, others) if found.dataset in benchmarks]
+    names = {*benchmarks, *suites.facts}
+    files = [found for found in find(folders, names, warnings, others) if found.dataset in benchmarks]
     if not files:
         raise InputError(
             f"{', '.join(map(str, folders))}: no files of VLMEvalKit's on {', '.join(benchmarks)}; name its work folder"
@@ -173,17 +178,21 @@ def read_models(
     return models
 
 
-def _choose_models(models: dict[str, Model], wanted: Sequence[str], published: Sequence[str]) -> None:
+def _name_published(models: Mapping[str, Model], published: Sequence[str]) -> None:
     for word in published:
         name, _, entry = word.partition("=")
-        _known(models, name, "--published").published = published_as(entry)
+        known(models, name, "--published").published = published_as(entry)
+
+
+def choose_models(models: dict[str, Model], wanted: Sequence[str]) -> None:
+    """Drop the others, where any is wanted."""
     for name in wanted:
-        _known(models, name, "--model")
+        known(models, name, "--model")
     for name in [name for name in models if wanted and name not in wanted]:
         del models[name]
 
 
-def _known(models: Mapping[str, Model], name: str, option: str) -> Model:
+def known(models: Mapping[str, Model], name: str, option: str) -> Model:
     if name not in models:
         raise InputError(f"{option} {name}: no such model in the folders; there are {', '.join(models)}")
     return models[name]

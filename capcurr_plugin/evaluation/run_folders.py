@@ -20,6 +20,7 @@ from capcurr_plugin.evaluation.score_files import Layout
 from capcurr_plugin.evaluation.table_files import ENDINGS
 
 MAX_DEPTH = 4  # of folders: work folders in one folder, models, runs, and the plugin's own
+PERCEPTION_ERROR = "perception-error:"  # before a judge's name: it is asked for the kinds of errors, too
 OWN = ".capcurr"  # the plugin's folder beside a run's files, with a lock on each data set
 MAX_FILES = 100_000
 MAX_STATUS_BYTES = 16 << 20
@@ -95,7 +96,8 @@ class Folder:
 
 
 def judge_name(written: str | None) -> str | None:
-    """The judge's name, from how a file's name has it."""
+    """The judge's name, from how a file's name or a run's status has it."""
+    written = written.removeprefix(PERCEPTION_ERROR) if written else None
     return _JUDGES.get(written, written) if written else None
 
 

@@ -45,6 +45,11 @@ class Sample:
     asked: bytes  # names question and answer
     told: bytes  # names the prediction
 
+    @property
+    def wrong(self) -> bool:
+        """It earned nothing, not even a part of a point."""
+        return self.right is False or (self.right is None and self.sums[0] == 0)
+
 
 @dataclass
 class Judged:

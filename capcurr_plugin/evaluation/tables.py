@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -278,7 +278,11 @@ def _plain(text: str) -> str:
 
 
 def as_text(report: Mapping[str, Any]) -> str:
-    return "\n".join(line for table in tables(report) for line in [*_text(table), ""])
+    return as_lines(tables(report))
+
+
+def as_lines(tables: Iterable[Table]) -> str:
+    return "\n".join(line for table in tables for line in [*_text(table), ""])
 
 
 def _text(table: Table) -> Iterator[str]:

@@ -2,22 +2,37 @@
 whether asking again can help."""
 
 import base64
+import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from capcurr_plugin.errors import JobError
-from capcurr_plugin.judge.config import JudgeConfig
+from capcurr_plugin.judge.config import JudgeConfig, Tokens
 from capcurr_plugin.judge.ledger import Reply
 
 BUSY = {408, 409, 425, 429, 529}  # and all from 500 on
+WRONG = {400, 413, 422}  # what is asked, not who asks or whom
+AT_ONCE = 256  # connections that are kept open
 
 # The version of Anthropic's API that takes a temperature, whichever the installed SDK asks for by itself. The SDKs from
 # 1.0 on have no argument for it either, so it goes into the body; extra_body and extra_headers exist in all of them.
 API_VERSION, BEDROCK_VERSION = "2023-06-01", "bedrock-2023-05-31"
 
+KEEP = {"type": "ephemeral"}
 BEDROCK_ACCESS = "set AWS_BEARER_TOKEN_BEDROCK to a Bedrock API key, or pip install boto3 and give it AWS credentials"
+
+
+class Picture(Protocol):
+    """What is sent as an image. The digest names it where questions are told apart."""
+
+    @property
+    def digest(self) -> str: ...
+    @property
+    def content(self) -> bytes: ...
+    @property
+    def media_type(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -25,17 +40,26 @@ class Image:
     content: bytes
     media_type: str
 
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(self.content).hexdigest()
+
 
 @dataclass(frozen=True)
 class Question:
-    parts: Sequence[str | Image]
+    parts: Sequence[str | Picture]
     temperature: float
     max_tokens: int
     system: str | None = None
+    to_be_repeated: bool = False  # all of it will be asked again soon, so that the server should keep it
 
 
 class JudgeFailed(JobError):
     """The judge does not answer this, and will not when it is asked again."""
+
+
+class QuestionRefused(JudgeFailed):
+    """The judge's server takes this question for wrong; it may answer others."""
 
 
 class JudgeBusy(Exception):
@@ -58,25 +82,20 @@ def connect(config: JudgeConfig) -> Ask:
 
 
 def _claude(config: JudgeConfig) -> Ask:
-    client = _claude_client(config)
+    client = claude_client(config)
     version = {"anthropic_version": BEDROCK_VERSION} if config.api == "bedrock" else {}
     headers = {} if config.api == "bedrock" else {"anthropic-version": API_VERSION}
 
     def ask(question: Question) -> Reply:
         import anthropic
 
-        options: dict[str, Any] = {"system": question.system} if question.system else {}
+        params = claude_params(config, question)
+        temperature = params.pop("temperature")
         try:
             message = client.messages.create(
-                model=config.model,
-                max_tokens=question.max_tokens,
-                messages=[{"role": "user", "content": _claude_content(question)}],
-                extra_body={**version, "temperature": question.temperature},
-                extra_headers=headers,
-                **options,
+                **params, extra_body={**version, "temperature": temperature}, extra_headers=headers
             )
-            text = "".join(block.text for block in message.content if block.type == "text")
-            return Reply(text, message.stop_reason, message.usage.input_tokens, message.usage.output_tokens)
+            return claude_reply(message)
         except anthropic.APIStatusError as error:
             raise _of_status(config, error.status_code, _reason(error), error.response.headers) from None
         except anthropic.APIConnectionError as error:  # and a timeout, which is one
@@ -89,7 +108,33 @@ def _claude(config: JudgeConfig) -> Ask:
     return ask
 
 
-def _claude_client(config: JudgeConfig) -> Any:
+def claude_params(config: JudgeConfig, question: Question) -> dict[str, Any]:
+    """A message to be made, in the API's words. What does not change from question to question is marked to be kept by
+    the server, which charges a tenth for it from then on."""
+    content = _claude_content(question)
+    if question.to_be_repeated:
+        content[-1]["cache_control"] = KEEP
+    system = {"system": [{"type": "text", "text": question.system, "cache_control": KEEP}]} if question.system else {}
+    return {
+        "model": config.model,
+        "max_tokens": question.max_tokens,
+        "temperature": question.temperature,
+        "messages": [{"role": "user", "content": content}],
+        **system,
+    }
+
+
+def claude_reply(message: Any) -> Reply:
+    text = "".join(block.text for block in message.content if block.type == "text")
+    usage = message.usage
+    read, written = (
+        int(getattr(usage, name, None) or 0) for name in ("cache_read_input_tokens", "cache_creation_input_tokens")
+    )
+    tokens = Tokens(usage.input_tokens + read + written, usage.output_tokens, read, written)
+    return Reply(text, message.stop_reason, tokens)
+
+
+def claude_client(config: JudgeConfig) -> Any:
     try:
         import anthropic
     except ImportError:
@@ -130,8 +175,11 @@ def _claude_content(question: Question) -> list[dict[str, Any]]:
 
 def _openai(config: JudgeConfig) -> Ask:
     import requests
+    from requests.adapters import HTTPAdapter
 
     session = requests.Session()
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, HTTPAdapter(pool_maxsize=AT_ONCE))
     key = config.key or os.environ.get("OPENAI_API_KEY") or "none"
     url = f"{config.base_url}/chat/completions"
 
@@ -158,12 +206,10 @@ def _openai(config: JudgeConfig) -> Ask:
         try:
             reply = answer.json()
             choice, usage = reply["choices"][0], reply.get("usage") or {}
-            return Reply(
-                choice["message"]["content"] or "",
-                choice.get("finish_reason"),
-                int(usage.get("prompt_tokens") or 0),
-                int(usage.get("completion_tokens") or 0),
-            )
+            read = (usage.get("prompt_tokens_details") or {}).get("cached_tokens")
+            counts = (usage.get("prompt_tokens"), usage.get("completion_tokens"), read)
+            tokens = Tokens(*(int(count or 0) for count in counts))
+            return Reply(choice["message"]["content"] or "", choice.get("finish_reason"), tokens)
         except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
             raise JudgeBusy(f"the reply is no chat completion ({type(error).__name__})") from None
 
@@ -190,7 +236,8 @@ def _of_status(config: JudgeConfig, status: int, reason: str, headers: Mapping[s
         403: "; check that the key may use the model",
         404: "; check the model's name and the address",
     }
-    return JudgeFailed(f"judge {config.name}: HTTP {status}: {reason[:300]}{advice.get(status, '')}")
+    failed = QuestionRefused if status in WRONG else JudgeFailed
+    return failed(f"judge {config.name}: HTTP {status}: {reason[:300]}{advice.get(status, '')}")
 
 
 def _wait(headers: Mapping[str, str]) -> float | None:
@@ -214,5 +261,5 @@ def _key(config: JudgeConfig, variable: str) -> str:
     return key
 
 
-def _base64(image: Image) -> str:
+def _base64(image: Picture) -> str:
     return base64.b64encode(image.content).decode("ascii")

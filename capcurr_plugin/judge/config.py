@@ -20,6 +20,19 @@ Api = Literal["anthropic", "bedrock", "openai"]
 APIS: tuple[Api, ...] = get_args(Api)
 
 
+# What servers charge for input, of its price, when it is written to their cache and when it is read from there; and for
+# all tokens of a batch.
+WRITING, READING, BATCH = 1.25, 0.1, 0.5
+
+
+@dataclass(frozen=True)
+class Tokens:
+    input: int = 0
+    output: int = 0
+    read: int = 0  # of the input, from the server's cache
+    written: int = 0  # of the input, to the server's cache
+
+
 @dataclass(frozen=True)
 class JudgeConfig:
     name: str
@@ -36,9 +49,12 @@ class JudgeConfig:
         if self.api == "openai":
             object.__setattr__(self, "base_url", api_root(str(self.base_url)))
 
-    def usd(self, input_tokens: int, output_tokens: int) -> float:
+    def usd(self, tokens: Tokens, in_batch: bool = False) -> float:
         price = self.usd_per_million or {"input": 0.0, "output": 0.0}
-        return (input_tokens * price["input"] + output_tokens * price["output"]) / 1e6
+        kept = tokens.read + tokens.written if self.api != "openai" else 0  # other servers have prices of their own
+        full = tokens.input - kept
+        paid = full + tokens.written * WRITING + tokens.read * READING if kept else full
+        return (paid * price["input"] + tokens.output * price["output"]) / 1e6 * (BATCH if in_batch else 1)
 
 
 def load_judges(environment: Mapping[str, str] = os.environ) -> dict[str, JudgeConfig]:

@@ -11,8 +11,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from capcurr_plugin.judge.clients import Ask, Image, JudgeBusy, JudgeFailed, Question, connect
-from capcurr_plugin.judge.config import JudgeConfig
+from capcurr_plugin.judge.clients import Ask, JudgeBusy, JudgeFailed, Picture, Question, connect
+from capcurr_plugin.judge.config import JudgeConfig, Tokens
 from capcurr_plugin.judge.ledger import Ledger, OverBudget, Reply, Spend, default_path
 
 RUN = "CAPCURR_RUN"  # names the run whose spend is added up, over all its processes and restarts
@@ -23,6 +23,7 @@ BACKOFF = 0.5  # seconds before the second try; doubled from try to try
 REFUSALS = 5  # so many refusals, and a fifth of all replies, end the run
 TOKENS_PER_CHARACTER = 1.0  # an upper bound, for what a call can cost at most
 TOKENS_OF_IMAGE = 1600
+TOKENS_BESIDE = 100
 
 
 def run_name() -> str:
@@ -43,9 +44,17 @@ def spend_line(run: str) -> str | None:
     )
 
 
+def most_tokens(question: Question) -> Tokens:
+    """That a call can take, all of it written to the server's cache, which costs most."""
+    text = sum(len(part) for part in question.parts if isinstance(part, str)) + len(question.system or "")
+    images = sum(not isinstance(part, str) for part in question.parts)
+    tokens = int(text * TOKENS_PER_CHARACTER) + images * TOKENS_OF_IMAGE + TOKENS_BESIDE
+    return Tokens(tokens, question.max_tokens, written=tokens if question.system or question.to_be_repeated else 0)
+
+
 @dataclass
 class Judge:
-    """Asked from any number of threads. `ask` raises rather than answer with anything but what the judge said."""
+    """Asked from any number of threads. It raises rather than answer with anything but what the judge said."""
 
     config: JudgeConfig
     max_usd: float | None = None
@@ -62,50 +71,57 @@ class Judge:
 
     def ask(
         self,
-        parts: Sequence[str | Image],
+        parts: Sequence[str | Picture],
         *,
         temperature: float = 0.0,
         max_tokens: int | None = None,
         system: str | None = None,
     ) -> str:
+        """For evaluators. One that asks the same again in a row could not use the verdict, and must not get it once
+        more."""
         question = Question(parts, min(1.0, max(0.0, temperature)), max_tokens or self.config.max_tokens, system)
-        key = self._key(question)
+        content = self.content_key(question)
+        again = self._thread.asked_again + 1 if getattr(self._thread, "asked", None) == content else 0
+        self._thread.asked, self._thread.asked_again = content, again
+        reply = self.reply(question, again)
+        self._count(reply)
+        return reply.text
+
+    def reply(self, question: Question, number: int = 0) -> Reply:
+        """The reply of that number, of those that are wanted to the same question."""
+        key = self.key(question, number)
         with self._lock:
             being_asked = self._being_asked[key]
         with being_asked:  # the same question from two threads is paid for once
-            reply = self.ledger.verdict(key) or self._pay(question, key)
-        self._count(reply)
-        return reply.text
+            return self.ledger.verdict(key) or self._pay(question, key)
+
+    def key(self, question: Question, number: int) -> str:
+        return f"{self.content_key(question)}-{number}"
 
     def spend(self) -> Spend:
         return self.ledger.spend(self.run)
 
-    def _key(self, question: Question) -> str:
-        """The name of the verdict: what is asked, whom, and how often the same thread has asked it in a row. An
-        evaluator that asks again could not use the verdict, and must not get it once more."""
+    def content_key(self, question: Question) -> str:
+        """Names what is asked, and whom."""
         content = json.dumps(
             [
                 self.config.api,
                 self.config.model,
                 self.config.base_url if self.config.api == "openai" else None,
                 question.system,
-                [p if isinstance(p, str) else hashlib.sha256(p.content).hexdigest() for p in question.parts],
+                [part if isinstance(part, str) else part.digest for part in question.parts],
                 question.temperature,
                 question.max_tokens,
             ]
         )
-        key = hashlib.sha256(content.encode("utf-8", "backslashreplace")).hexdigest()
-        again = self._thread.asked_again + 1 if getattr(self._thread, "asked", None) == key else 0
-        self._thread.asked, self._thread.asked_again = key, again
-        return f"{key}-{again}"
+        return hashlib.sha256(content.encode("utf-8", "backslashreplace")).hexdigest()
 
     def _pay(self, question: Question, key: str) -> Reply:
-        call = self._begin(self._at_most(question))
+        client = self._connected()  # which can take a second, in which no call is under way
+        call = self._begin(self.config.usd(most_tokens(question)))
         try:
-            reply = self._persistently(question)
-            self.ledger.end(
-                call, key, self.config.name, reply, self.config.usd(reply.input_tokens, reply.output_tokens)
-            )
+            reply = self._persistently(client, question)
+            self.ledger.end(call, key, self.config.name, reply, self.config.usd(reply.tokens))
         except JudgeFailed:
             self.ledger.give_up(call)
             raise
@@ -128,14 +144,17 @@ class Judge:
                         raise
                     self._ended.wait()
 
-    def _persistently(self, question: Question) -> Reply:
+    def _connected(self) -> Ask:
         with self._lock:
             if self._client is None:
                 self._client = connect(self.config)
+            return self._client
+
+    def _persistently(self, client: Ask, question: Question) -> Reply:
         reason = "it was never asked"
         for attempt in range(int(self.config.retry) + 1):
             try:
-                return self._client(question)
+                return client(question)
             except JudgeBusy as busy:
                 reason = str(busy)
                 wait = busy.wait if busy.wait is not None else BACKOFF * 2**attempt * random.uniform(0.75, 1.25)
@@ -144,12 +163,6 @@ class Judge:
         raise JudgeFailed(
             f"judge {self.config.name}: no verdict after {int(self.config.retry) + 1} tries, last: {reason}"
         )
-
-    def _at_most(self, question: Question) -> float:
-        text = sum(len(part) for part in question.parts if isinstance(part, str)) + len(question.system or "")
-        images = sum(not isinstance(part, str) for part in question.parts)
-        tokens = int(text * TOKENS_PER_CHARACTER) + images * TOKENS_OF_IMAGE + 100
-        return self.config.usd(tokens, question.max_tokens)
 
     def _count(self, reply: Reply) -> None:
         """A judge that refuses now and then is counted; one that refuses much is of no use, and ends the run."""

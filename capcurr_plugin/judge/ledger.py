@@ -1,18 +1,19 @@
 """One file for all verdicts and what they cost: a verdict is paid for once, whichever run asks for it again."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from capcurr_plugin.database import Database, cache_folder
 from capcurr_plugin.errors import JobError
+from capcurr_plugin.judge.config import Tokens
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS verdicts (
-    key TEXT PRIMARY KEY, judge TEXT, text TEXT, stop TEXT, input_tokens INTEGER, output_tokens INTEGER, at REAL);
+    key TEXT PRIMARY KEY, judge TEXT, text TEXT, stop TEXT, at REAL);
 CREATE TABLE IF NOT EXISTS calls (
     id INTEGER PRIMARY KEY, run TEXT, judge TEXT, at REAL, input_tokens INTEGER, output_tokens INTEGER,
-    usd REAL, answered INTEGER DEFAULT 0);
+    cached_tokens INTEGER, usd REAL, answered INTEGER DEFAULT 0);
 CREATE INDEX IF NOT EXISTS calls_of_run ON calls (run);
 """
 
@@ -25,8 +26,7 @@ class OverBudget(JobError):
 class Reply:
     text: str
     stop: str | None  # why the judge stopped, in its API's words
-    input_tokens: int = 0
-    output_tokens: int = 0
+    tokens: Tokens = field(default_factory=Tokens)
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,13 @@ class Spend:
     calls: int
     unanswered: int  # calls that were not seen to end; counted with what they could have cost at most
     input_tokens: int
+    cached_tokens: int  # of these, which the server had kept from earlier calls
     output_tokens: int
     usd: float
 
 
 def default_path() -> Path:
-    return cache_folder() / "verdicts.sqlite"
+    return cache_folder() / "judges.sqlite"
 
 
 class Ledger:
@@ -51,9 +52,7 @@ class Ledger:
 
     def verdict(self, key: str) -> Reply | None:
         with self._database.transaction() as database:
-            row = database.execute(
-                "SELECT text, stop, input_tokens, output_tokens FROM verdicts WHERE key = ?", (key,)
-            ).fetchone()
+            row = database.execute("SELECT text, stop FROM verdicts WHERE key = ?", (key,)).fetchone()
         return Reply(*row) if row else None
 
     def begin(self, run: str, judge: str, at_most_usd: float, bound_usd: float | None) -> int:
@@ -73,15 +72,16 @@ class Ledger:
 
     def end(self, call: int, key: str, judge: str, reply: Reply, usd: float) -> None:
         """Keep the verdict, and what it did cost."""
-        tokens = (reply.input_tokens, reply.output_tokens)
+        tokens = reply.tokens
         with self._database.transaction() as database:
             database.execute(
-                "INSERT OR REPLACE INTO verdicts VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (key, judge, reply.text, reply.stop, *tokens, time.time()),
+                "INSERT OR REPLACE INTO verdicts VALUES (?, ?, ?, ?, ?)",
+                (key, judge, reply.text, reply.stop, time.time()),
             )
             database.execute(
-                "UPDATE calls SET input_tokens = ?, output_tokens = ?, usd = ?, answered = 1 WHERE id = ?",
-                (*tokens, usd, call),
+                "UPDATE calls SET input_tokens = ?, output_tokens = ?, cached_tokens = ?, usd = ?, answered = 1"
+                " WHERE id = ?",
+                (tokens.input, tokens.output, tokens.read, usd, call),
             )
 
     def give_up(self, call: int) -> None:
@@ -93,7 +93,8 @@ class Ledger:
         with self._database.transaction() as database:
             row = database.execute(
                 "SELECT COUNT(*), COUNT(*) - COALESCE(SUM(answered), 0), COALESCE(SUM(input_tokens), 0),"
-                " COALESCE(SUM(output_tokens), 0), COALESCE(SUM(usd), 0) FROM calls WHERE run = ?",
+                " COALESCE(SUM(cached_tokens), 0), COALESCE(SUM(output_tokens), 0), COALESCE(SUM(usd), 0)"
+                " FROM calls WHERE run = ?",
                 (run,),
             ).fetchone()
         return Spend(*row)

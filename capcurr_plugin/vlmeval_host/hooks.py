@@ -15,12 +15,14 @@ from capcurr_plugin.vlmeval_host.rebind import rebind
 
 def at_datasets(module: Any) -> None:
     """`vlmeval.dataset`"""
+    from capcurr_plugin.vlmeval_host.attribution import wrap_evaluations
     from capcurr_plugin.vlmeval_host.datasets import NAMES, VisOnlyQA
 
     if VisOnlyQA not in module.DATASET_CLASSES:
         module.DATASET_CLASSES.insert(0, VisOnlyQA)
         module.SUPPORTED_DATASETS.extend(NAMES)
         module.VisOnlyQA = VisOnlyQA  # by this name a configuration of run.py finds it
+        wrap_evaluations(module.DATASET_CLASSES)
 
 
 def at_files(module: Any) -> None:

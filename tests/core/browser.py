@@ -20,7 +20,7 @@ OPTIONS = [
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # what a page asks of others stays here
 ]
 DESKTOP, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
-SHOTS = Path(os.environ.get("CAPCURR_SHOTS") or Path(tempfile.gettempdir()) / "capcurr_shots")
+SHOTS = Path(os.environ.get("CAPCURR_SHOTS") or Path(tempfile.gettempdir()) / f"capcurr_shots_{os.geteuid()}")
 PATIENCE_MS = 15_000  # a busy machine
 
 

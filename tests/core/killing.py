@@ -10,15 +10,16 @@ from pathlib import Path
 CAPCURR = Path(sys.executable).with_name("capcurr")
 
 
-def kill_often(words, journals, kills=20, seed=5):
-    """Each time when one more answer has been kept, or soon after."""
+def kill_often(words, kept, kills=20, seed=5):
+    """Each time when one more answer has been kept, or soon after: in files, or as a function counts."""
+    count = kept if callable(kept) else lambda: _size(kept)
     dice = random.Random(seed)
     for _ in range(kills):
-        had = _size(journals)
+        had = count()
         with subprocess.Popen(
             [CAPCURR, *map(str, words)], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
         ) as process:
-            while process.poll() is None and _size(journals) <= had:
+            while process.poll() is None and count() <= had:
                 time.sleep(0.002)
             time.sleep(dice.random() * 0.02)
             assert process.poll() is None, "the command had ended before it was killed"

@@ -36,7 +36,7 @@ def make(tmp_path, monkeypatch):
     def make_judge(server, name="claude-haiku-4.5", max_usd=None, run="a run", **changes):
         settings = {"base_url": server.url, "key": "k", "timeout": 5, "retry": 8, **changes}
         config = replace(load_judges()[name], **settings)
-        return Judge(config, max_usd, Ledger(tmp_path / "cache" / "verdicts.sqlite"), run)
+        return Judge(config, max_usd, Ledger(tmp_path / "cache" / "judges.sqlite"), run)
 
     return make_judge
 
@@ -56,7 +56,7 @@ def test_the_request_is_one_that_every_version_of_the_api_takes(make):
     assert request["model"] == "claude-haiku-4-5-20251001"
     assert request["temperature"] == 1.0  # clamped: evaluators ask with up to 2.0
     assert request["max_tokens"] == 2048
-    assert request["system"] == "be fair"
+    assert request["system"] == [{"type": "text", "text": "be fair", "cache_control": {"type": "ephemeral"}}]
     image = request["messages"][0]["content"][1]["source"]
     assert image == {"type": "base64", "media_type": "image/png", "data": "MTIz"}
 
@@ -243,10 +243,10 @@ def test_without_a_key_nothing_is_sent(make):
 
 def test_a_ledger_that_is_no_database_is_told(make, tmp_path):
     (tmp_path / "cache").mkdir()
-    (tmp_path / "cache" / "verdicts.sqlite").write_bytes(b"not a database" * 100)
+    (tmp_path / "cache" / "judges.sqlite").write_bytes(b"not a database" * 100)
     with (
         servers.serving(echo) as server,
-        pytest.raises(JobError, match=r"verdicts\.sqlite: the verdicts cannot be kept"),
+        pytest.raises(JobError, match=r"judges\.sqlite: the verdicts cannot be kept"),
     ):
         make(server).ask(["x"])
 

@@ -19,6 +19,7 @@ class Server(ThreadingHTTPServer):
         self.answer, self.fault = answer, fault or (lambda number, body: None)
         self.requests, self.answered = [], []
         self.models = ["served/model"]  # that it lists
+        self.get = self.post = None  # that take the place of the usual answers
         self.lock = threading.Lock()
 
     @property
@@ -33,7 +34,11 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self):
-        self.send(200, {"object": "list", "data": [{"id": name, "object": "model"} for name in self.server.models]})
+        if self.server.get:
+            return self.server.get(self)
+        return self.send(
+            200, {"object": "list", "data": [{"id": name, "object": "model"} for name in self.server.models]}
+        )
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -45,7 +50,7 @@ class _Handler(BaseHTTPRequestHandler):
         fault = self.server.fault(number, body)
         if fault is not None:
             return fault(self)
-        reply = self.server.answer(body)
+        reply = self.server.post(self, body) if self.server.post else self.server.answer(body)
         with self.server.lock:
             self.server.answered.append(body)
         return self.send(200, reply)

@@ -1,0 +1,81 @@
+"""How near `capcurr attribute` comes to what a judge's limit of calls allows: wrong answers with pictures, a local
+judge that takes a second for each, so many calls at once. Prints the share of the limit's throughput and the memory
+that the command took.
+
+usage: python benchmarks/attribute.py [ERRORS] [--parallel 64] [--latency 1] [--faults SHARE]
+"""
+
+import argparse
+import importlib
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(CHECKOUT / "tests" / "servers"), str(CHECKOUT / "tests" / "core")]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("errors", type=int, nargs="?", default=10_000)
+    parser.add_argument("--parallel", type=int, default=64)
+    parser.add_argument("--latency", type=float, default=1.0)
+    parser.add_argument("--faults", type=float, default=0.0)
+    parser.add_argument("--side", type=int, default=600, help="of the pictures, in pixels")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        print(json.dumps(measure(args, Path(folder))))
+
+
+def measure(args: argparse.Namespace, folder: Path) -> dict[str, float]:
+    planted = importlib.import_module("planted_errors")  # of the tests
+    kinds = planted.kinds_for(args.errors)
+    planted.plant(folder / "work", folder / "lmu", "Model", kinds, side=args.side, response_words=1_500)
+    environment = {
+        **os.environ,
+        "CAPCURR_CACHE": str(folder / "cache"),
+        "LMUData": str(folder / "lmu"),
+        "ANTHROPIC_API_KEY": "k",
+    }
+    server = subprocess.Popen(
+        [sys.executable, __file__.replace("attribute.py", "slow_judge.py"), str(args.latency), str(args.faults)],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert server.stdout is not None
+    try:
+        environment["ANTHROPIC_BASE_URL"] = server.stdout.readline().strip()
+        words = ["attribute", folder / "work", folder / "out.jsonl", "--parallel", str(args.parallel)]
+        command = [str(word) for word in (Path(sys.executable).with_name("capcurr"), *words)]
+        prepared, _ = timed([*command, "--dry-run"], environment)
+        seconds, usage = timed(command, environment)
+    finally:
+        server.terminate()
+    ideal = args.errors * args.latency / args.parallel
+    return {
+        "errors": args.errors,
+        "seconds": round(seconds, 1),
+        "of_these_preparing": round(prepared, 1),
+        "limit_seconds": round(ideal, 1),
+        "share_of_limit_while_asking": round(ideal / (seconds - prepared), 3),
+        "share_of_limit_in_all": round(ideal / seconds, 3),
+        "memory_mb": round(usage.ru_maxrss / 1024),
+        "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 1),
+    }
+
+
+def timed(command: list[str], environment: dict[str, str]) -> tuple[float, resource.struct_rusage]:
+    begun = time.monotonic()
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    assert status == 0, f"it ended with {status}"
+    return time.monotonic() - begun, usage
+
+
+if __name__ == "__main__":
+    main()

@@ -8,15 +8,17 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from capcurr_plugin.attribution.comparing import NOT_JUDGED
 from capcurr_plugin.attribution.kinds import ERRORS
 from capcurr_plugin.attribution.records import OUTCOMES, summary_path
+from capcurr_plugin.attribution.summary import FORMAT
 from capcurr_plugin.errors import InputError
 from capcurr_plugin.report.json_files import count, one_of, read_json, share
 
 Numbers = Mapping[str, Any]
 
 WRITER = "capcurr attribute"
-FORMAT = 1  # of the summary
+CHANGED = (*OUTCOMES, NOT_JUDGED)  # what a row that two models have can be in either
 ALL = "all"  # of a model's benchmarks together
 MOST_MODELS = 12
 MOST_COMPARISONS = 12
@@ -31,18 +33,19 @@ _SCOPE = {
 }
 _ESTIMATE = [(float, None), float, float]
 _CORRECTED = {
-    "audit": dict,
+    "audit": (dict, None),
     "methods": [{"method": str, "assumes": str, "kinds": {f"{kind}?": _ESTIMATE for kind in OUTCOMES}}],
 }
 _LENGTHS = {
     "rows": count,
-    "mean": (float, None),
-    "median": (float, None),
-    "quantiles": (dict.fromkeys(("5", "25", "75", "95"), float), None),
+    "mean": float,
+    "median": float,
+    "quantiles": dict.fromkeys(("5", "25", "75", "95"), float),
     "histogram": {"edges": [float], "counts": [count]},
 }
-_LENGTH_SETS = {"all": _LENGTHS, "right": _LENGTHS, "wrong": _LENGTHS}
-_COUNTS = {f"{kind}?": count for kind in OUTCOMES}
+_LENGTH_SETS = dict.fromkeys(("all", "right", "wrong"), (_LENGTHS, None))
+_COUNTS = {str: count}
+_TESTED = {"rows": count, "n01?": count, "n10?": count, "p": share, "p_holm": share, "test": str}
 _COMPARISON = {
     "first": str,
     "second": str,
@@ -51,9 +54,9 @@ _COMPARISON = {
     "both_wrong": count,
     "fixed": _COUNTS,
     "new": _COUNTS,
-    "moved": {f"{kind}?": _COUNTS for kind in OUTCOMES},
-    "perception_difference": [float, float, float],
-    "benchmarks": {str: {"rows": count, "n01": count, "n10": count, "p": share, "p_holm": share}},
+    "moved": {str: _COUNTS},
+    "perception_difference": ([float, float, float], None),
+    "benchmarks": {str: (_TESTED, {"reason": str})},
     "lengths": (
         {
             "pairs": count,
@@ -68,10 +71,11 @@ _COMPARISON = {
 SHAPE = {
     "format": one_of([FORMAT]),
     "judge": {"name": str, "model": str, "prompt": count, "votes": count, "temperature": (float, None)},
-    "settings": {"suite": (str, None), "confidence": share, "seed": count},
+    "settings": {"confidence": share},
     "models": {
         str: _SCOPE
         | {
+            "of_wrong?": count,
             "benchmarks": {str: _SCOPE | {"categories": {str: _SCOPE}}},
             "corrected": (_CORRECTED, None),
             "lengths": (_LENGTH_SETS | {"unit": str, "benchmarks": {str: _LENGTH_SETS}}, None),
@@ -136,6 +140,10 @@ def _check(path: Path, summary: Numbers) -> None:
         for end in ("first", "second"):
             if comparison[end] not in summary["models"]:
                 raise InputError(f"{wrong}: it compares {comparison[end]}, which it does not hold")
+        moved = comparison["moved"]
+        for kind in (*comparison["fixed"], *comparison["new"], *moved, *(to for row in moved.values() for to in row)):
+            if kind not in CHANGED:
+                raise InputError(f"{wrong}: {kind} is no kind")
     for name, model in summary["models"].items():
         for scope in (model, *model["benchmarks"].values()):
             unknown = [kind for kind in scope["kinds"] if kind not in OUTCOMES]
@@ -151,10 +159,13 @@ def _check(path: Path, summary: Numbers) -> None:
 
 def length_sets(lengths: Numbers | None) -> list[Numbers]:
     sets = [lengths, *lengths["benchmarks"].values()] if lengths else []
-    return [one[name] for one in sets for name in ("all", "right", "wrong")]
+    return [one[name] for one in sets for name in ("all", "right", "wrong") if one[name]]
 
 
 def _is_histogram(edges: Sequence[float], counts: Sequence[int]) -> bool:
-    if not counts:
-        return True
-    return len(edges) == len(counts) + 1 and edges[0] >= 0 and all(low < high for low, high in pairwise(edges))
+    return (
+        len(counts) > 0
+        and len(edges) == len(counts) + 1
+        and edges[0] >= 0
+        and all(low < high for low, high in pairwise(edges))
+    )

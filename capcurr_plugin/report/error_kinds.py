@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from capcurr_plugin.attribution.kinds import ERRORS, KINDS, MEANINGS
 from capcurr_plugin.attribution.records import OUTCOMES, UNDECIDED
-from capcurr_plugin.report.attributions import ALL, Attribution
+from capcurr_plugin.report.attributions import ALL, CHANGED, Attribution
 from capcurr_plugin.report.figures import INK, KIND_LOOKS, PAPER, Picture, picture, short
 from capcurr_plugin.report.page import NONE, Section, Table
 
@@ -44,6 +44,7 @@ def kind_numbers(attributions: Sequence[Attribution]) -> dict[str, Any]:
         "judges": [_judge(one.summary) for one in attributions],
         "models": {
             one.names[name]: {key: model[key] for key in ("rows", "wrong", "kinds", "own_errors")}
+            | {"of_wrong": model.get("of_wrong", model["wrong"])}
             | {"benchmarks": {name: model["benchmarks"][name] for name in benchmarks if name in model["benchmarks"]}}
             for one in attributions
             for name, model in one.summary["models"].items()
@@ -98,11 +99,12 @@ def change_numbers(attributions: Sequence[Attribution]) -> list[dict[str, Any]]:
 def kinds_section(numbers: Numbers) -> Section:
     """Of `kind_numbers`."""
     interval = f"{100 * numbers['confidence']:g} %"
-    wrong = sum(model["wrong"] for model in numbers["models"].values())
+    wrong, of_wrong = (sum(model[name] for model in numbers["models"].values()) for name in ("wrong", "of_wrong"))
+    drawn = f" (drawn from {of_wrong:,})" if of_wrong > wrong else ""
     return Section(
         key="kinds",
         heading="Kinds of errors",
-        text=f"Where the first error lies that each of {wrong:,} wrong answers hangs on, as told by "
+        text=f"Where the first error lies that each of {wrong:,} wrong answers{drawn} hangs on, as told by "
         f"{'; '.join(dict.fromkeys(numbers['judges']))}. Shares are of all wrong answers. The line over each bar is "
         f"the {interval} interval of the share of perception. Undecided: no verdict, or the votes are split.",
         sources=numbers["files"],
@@ -348,22 +350,28 @@ def change_sections(comparisons: Sequence[Numbers]) -> list[Section]:
 
 def _change_section(one: Numbers, place: int) -> Section:
     first, second = one["first"], one["second"]
-    difference, low, high = (100 * value for value in one["perception_difference"])
     fixed, new = sum(one["fixed"].values()), sum(one["new"].values())
     return Section(
         key=f"changes-{place}",
         heading=f"Errors fixed and new: {second} against {first}",
         text=f"On {one['rows']:,} rows that both have: {fixed:,} errors of {first} are fixed in {second}, and {new:,} "
-        f"are new. Rows with a perception error: {difference:+.1f} percentage points "
-        f"({100 * one['confidence']:g} % interval {low:+.1f} to {high:+.1f}).",
+        f"are new.{_perception_difference(one)}",
         sources=[one["file"]],
         picture=_changes_picture(one, place) if fixed + new else None,
         tables=[_changes_table(one), *_tests_table(one), *_moved_table(one)],
     )
 
 
+def _perception_difference(one: Numbers) -> str:
+    if not one["perception_difference"]:
+        return ""
+    value, low, high = (100 * value for value in one["perception_difference"])
+    interval = f"{100 * one['confidence']:g} % interval {low:+.1f} to {high:+.1f}"
+    return f" Rows with a perception error: {value:+.1f} percentage points ({interval})."
+
+
 def _changed(one: Numbers) -> list[str]:
-    return [kind for kind in OUTCOMES if kind in one["fixed"] or kind in one["new"]]
+    return [kind for kind in CHANGED if kind in one["fixed"] or kind in one["new"]]
 
 
 def _changes_picture(one: Numbers, place: int) -> Picture:
@@ -405,18 +413,20 @@ def _changes_table(one: Numbers) -> Table:
 
 
 def _tests_table(one: Numbers) -> Iterator[Table]:
-    rows = [
-        [name, f"{cell['rows']:,}", f"{cell['n01']:,}", f"{cell['n10']:,}", _p(cell["p"]), _p(cell["p_holm"])]
-        for name, cell in one["benchmarks"].items()
-    ]
-    if rows:
-        head = ["benchmark", "rows", "n01", "n10", "p", "Holm p"]
-        note = f"n01: rows that only {one['second']} has right; n10: only {one['first']}."
-        yield Table(f"Right and wrong by benchmark. {note}", head, rows, folded=True)
+    rows, remarks = [], []
+    for name, cell in one["benchmarks"].items():
+        if "p" in cell:
+            counts = [f"{cell[which]:,}" if which in cell else NONE for which in ("n01", "n10")]
+            rows.append([name, f"{cell['rows']:,}", *counts, _p(cell["p"]), _p(cell["p_holm"]), cell["test"]])
+        else:
+            remarks.append(f"{name}: not tested: {cell['reason']}")
+    head = ["benchmark", "rows", "n01", "n10", "p", "Holm p", "test"]
+    note = f"n01: rows that only {one['second']} has right; n10: only {one['first']}."
+    yield Table(f"Right and wrong by benchmark. {note}", head, rows, folded=True, remarks=remarks)
 
 
 def _moved_table(one: Numbers) -> Iterator[Table]:
-    kinds = [kind for kind in OUTCOMES if kind in one["moved"] or any(kind in row for row in one["moved"].values())]
+    kinds = [kind for kind in CHANGED if kind in one["moved"] or any(kind in row for row in one["moved"].values())]
     rows = [[kind_words(kind), *(f"{one['moved'].get(kind, {}).get(to, 0):,}" for to in kinds)] for kind in kinds]
     if rows:
         caption = f"Rows that both have wrong: the kind in {one['first']} (line) and in {one['second']} (column)."

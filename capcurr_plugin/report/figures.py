@@ -54,6 +54,7 @@ KIND_LOOKS = {
     "format_or_extraction": Look("#8a63d2", "++++"),
     "answer_is_right": Look("#2a8a9a", "||||"),
     "undecided": Look("#767676", "xxxx"),
+    "not_judged": Look("#767676", "oooo"),  # of a comparison: nobody asked the judge
 }
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from capcurr_plugin.report.attributions import Attribution
 from capcurr_plugin.report.figures import Picture, Series, picture, series, short
-from capcurr_plugin.report.page import NONE, Section, Table
+from capcurr_plugin.report.page import Section, Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -57,7 +57,7 @@ def lengths_section(numbers: Numbers) -> Section:
 
 
 def _histograms(models: Mapping[str, Numbers]) -> Picture | None:
-    shown = {name: model for name, model in models.items() if any(model[kind]["histogram"]["counts"] for kind in LOOKS)}
+    shown = {name: model for name, model in models.items() if any(model[kind] for kind in LOOKS)}
     if not shown:
         return None
 
@@ -83,21 +83,21 @@ def _histograms(models: Mapping[str, Numbers]) -> Picture | None:
 
 
 def _histogram(panel: Axes, model: Numbers) -> None:
+    medians = []
     for kind, look in LOOKS.items():
         one = model[kind]
-        counts, total = one["histogram"]["counts"], sum(one["histogram"]["counts"])
-        edges = one["histogram"]["edges"]
-        if total:
-            shares = [count / total for count in counts]
-            edges = [max(edge, edges[1] / 2) for edge in edges]  # a logarithm has no 0
-            panel.stairs(shares, edges, fill=True, color=look.colour, alpha=0.22, linewidth=0)
-            panel.stairs(shares, edges, color=look.colour, linestyle=look.line, linewidth=1.6, label=kind)
-        else:
+        if not one:
             panel.plot([], [], color=look.colour, linestyle=look.line, label=kind)
-        if one["median"] is not None and one["median"] > 0:
+            continue
+        counts, edges = one["histogram"]["counts"], one["histogram"]["edges"]
+        shares = [count / max(1, sum(counts)) for count in counts]
+        edges = [max(edge, edges[1] / 2) for edge in edges]  # a logarithm has no 0
+        panel.stairs(shares, edges, fill=True, color=look.colour, alpha=0.22, linewidth=0)
+        panel.stairs(shares, edges, color=look.colour, linestyle=look.line, linewidth=1.6, label=kind)
+        medians.append(f"{kind} {one['median']:,.0f}")
+        if one["median"] > 0:
             panel.axvline(one["median"], color=look.colour, linestyle=look.line, linewidth=1.2)
-    medians = [f"{kind} {model[kind]['median']:,.0f}" for kind in LOOKS if model[kind]["median"] is not None]
-    panel.set_title(f"medians: {', '.join(medians)}" if medians else "", loc="right", fontsize=8, fontweight="normal")
+    panel.set_title(f"medians: {', '.join(medians)}", loc="right", fontsize=8, fontweight="normal")
     panel.set_ylim(bottom=0)
     panel.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
 
@@ -108,6 +108,7 @@ def _ends(models: Any) -> tuple[float, float]:
         edge
         for model in models
         for kind in LOOKS
+        if model[kind]
         for low, high, count in zip(*_bins(model[kind]["histogram"]), strict=True)
         for edge in (max(low, high / 2), high)
         if count
@@ -125,6 +126,7 @@ def _lengths_table(models: Mapping[str, Numbers]) -> Table:
         for name, model in models.items()
         for benchmark, of in [("all", model), *model["benchmarks"].items()]
         for kind in ("all", RIGHT, WRONG)
+        if of[kind]
     ]
     head = ["model", "benchmark", "responses", "rows", "mean", "median", "middle half", "middle 90 %"]
     return Table("Lengths.", head, rows, folded=len(rows) > 30)
@@ -134,11 +136,9 @@ def _cells(one: Numbers) -> list[str]:
     points = one["quantiles"]
     return [
         f"{one['rows']:,}",
-        *(NONE if one[name] is None else f"{one[name]:,.0f}" for name in ("mean", "median")),
-        *(
-            f"{points[low]:,.0f} to {points[high]:,.0f}" if points else NONE
-            for low, high in (("25", "75"), ("5", "95"))
-        ),
+        f"{one['mean']:,.0f}",
+        f"{one['median']:,.0f}",
+        *(f"{points[low]:,.0f} to {points[high]:,.0f}" for low, high in (("25", "75"), ("5", "95"))),
     ]
 
 

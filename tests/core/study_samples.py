@@ -273,7 +273,16 @@ def changes(first: str = BASE, second: str = STAGED) -> dict[str, Any]:
         "new": {"perception": 70, "reasoning": 110, "format_or_extraction": 15},
         "moved": {"perception": {"perception": 200, "reasoning": 120}, "reasoning": {"reasoning": 280}},
         "perception_difference": [-0.037, -0.05, -0.024],
-        "benchmarks": {"MathVista_MINI": {"rows": 1000, "n01": 90, "n10": 60, "p": 0.0002, "p_holm": 0.0008}},
+        "benchmarks": {
+            "MathVista_MINI": {
+                "rows": 1000,
+                "n01": 90,
+                "n10": 60,
+                "p": 0.0002,
+                "p_holm": 0.0008,
+                "test": "McNemar exact",
+            }
+        },
         "lengths": {"pairs": 2900, "first_mean": 410.0, "second_mean": 380.0}
         | {"difference": [-30.0, -41.0, -19.0], "ratio": [0.93, 0.9, 0.95]},
     }

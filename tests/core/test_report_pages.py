@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from planted_errors import kinds_for, oracle
 from row_samples import error_line
 from study_samples import (
     BASE,
@@ -29,6 +30,7 @@ from study_samples import (
     write_steps,
     write_study,
 )
+from test_attribute import world  # noqa: F401  a fixture
 from test_report import Cells, numbers_of, rated, report
 
 from capcurr_plugin.attribution.records import OUTCOMES, Vote, images_folder, read_records, summary_path
@@ -331,13 +333,25 @@ def test_lengths(tmp_path):
 def test_lengths_of_nothing(tmp_path):
     records = some_records(10)
     told = summary(records)["models"]
-    empty = {"rows": 0, "mean": None, "median": None, "quantiles": None, "histogram": {"edges": [], "counts": []}}
-    sets = dict.fromkeys(("all", "right", "wrong"), empty)
-    told[BASE]["lengths"] = {"unit": "characters", **sets, "benchmarks": {}}
+    zero = {"rows": 3, "mean": 0.0, "median": 0.0, "quantiles": dict.fromkeys(("5", "25", "75", "95"), 0.0)}
+    zero["histogram"] = {"edges": [0, 1, 2], "counts": [3, 0]}
+    told[BASE]["lengths"] = {"unit": "tokens", "all": zero, "right": None, "wrong": zero, "benchmarks": {}}
+    told[STAGED]["lengths"] = {"unit": "tokens", "all": zero, "right": None, "wrong": None, "benchmarks": {}}
     page_of(tmp_path, "--attribution", write_attribution(tmp_path / "errors.jsonl", records, models=told))
-    zero = {**empty, "rows": 3, "mean": 0.0, "median": 0.0, "histogram": {"edges": [0, 1, 2], "counts": [3, 0]}}
-    told[BASE]["lengths"] |= {"all": zero, "wrong": zero}
-    page_of(tmp_path, "--attribution", write_attribution(tmp_path / "errors.jsonl", records, models=told))
+
+
+def test_a_comparison_without_verdicts_and_a_sample(tmp_path):
+    records = some_records(20)
+    told = summary(records)["models"]
+    told[BASE]["of_wrong"] = 110
+    one = changes() | {"fixed": {"not_judged": 3}, "moved": {"not_judged": {"perception": 2}}, "lengths": None}
+    one |= {"perception_difference": None, "benchmarks": {"POPE": {"rows": 0, "reason": "they share no row"}}}
+    source = write_attribution(tmp_path / "errors.jsonl", records, models=told, comparisons=[one])
+    found = page_of(tmp_path, "--attribution", source)
+    table = next(table for table in found.tables if table[0][:2] == ["kind", "fixed"])
+    assert table[-1] == ["not judged", "3", "0", "-3"]
+    assert "POPE: not tested: they share no row" in texts(tmp_path)
+    assert "20 wrong answers (drawn from 120) hangs on" in texts(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -385,6 +399,19 @@ def test_a_file_or_its_summary_is_missing(tmp_path, capsys):
     assert report(tmp_path / "out.html", "--attribution", source) == 2
     assert "errors_summary.json: cannot be read" in error_line(capsys)
     assert not (tmp_path / "out.html").exists()
+
+
+def test_what_capcurr_attribute_writes_is_read(world, tmp_path, capsys):  # noqa: F811
+    world.plant("A", kinds_for(30, right=10))
+    world.plant("B", kinds_for(30, right=20)[::-1])
+    assert world(oracle, "--votes", "2", "--judge-accuracy", "0.7") == 0
+    capsys.readouterr()
+    numbers = numbers_of(capsys, tmp_path / "page.html", "--attribution", world.out)
+    assert list(numbers["kinds"]["models"]) == ["A", "B"]
+    assert numbers["errors"]["shown"] == 60
+    assert numbers["errors"]["pictures_not_shown"] == 0
+    assert numbers["errors"]["remarks"] == []
+    assert {"corrected", "changes", "lengths"} <= {name for name, value in numbers.items() if value}
 
 
 # Single errors

@@ -19,7 +19,7 @@ COMMANDS = {
     "train": ("capcurr_plugin.verl_host.train", "train a backbone: the stages of a recipe, each a run of verl"),
     "attribute": ("capcurr_plugin.attribution.attribute", "judge what kind of error each wrong answer begins with"),
     "eval": ("capcurr_plugin.evaluation.evaluate", "score a model on a suite with VLMEvalKit, and tabulate it"),
-    "report": ("capcurr_plugin.report.command", "draw pass rates and the order of a curriculum, on one page"),
+    "report": ("capcurr_plugin.report.command", "draw a study on one page: scores, errors, training, data"),
     "results": (
         "capcurr_plugin.evaluation.results",
         "tabulate VLMEvalKit's scores with intervals, and compare two models",

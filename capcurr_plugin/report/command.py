@@ -1,41 +1,73 @@
-"""`capcurr report OUT.html`: one page with the pictures of a curriculum's data and the numbers behind them."""
+"""`capcurr report OUT.html`: one page with the figures of a study and the numbers behind them."""
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence, Sized
 from pathlib import Path
 from typing import Any
 
 from capcurr_plugin.atomic import replacing
 from capcurr_plugin.errors import InputError
 from capcurr_plugin.progress import progress_bar
+from capcurr_plugin.report.attributions import Attribution, read_attributions
+from capcurr_plugin.report.error_kinds import (
+    change_numbers,
+    change_sections,
+    corrected_numbers,
+    corrected_section,
+    kind_numbers,
+    kinds_section,
+)
+from capcurr_plugin.report.errors_browser import ERRORS, MOST_ERRORS, SEED, errors_section, read_errors
 from capcurr_plugin.report.figures import check_drawing, check_folder, write_pictures
+from capcurr_plugin.report.lengths import length_numbers, lengths_section
 from capcurr_plugin.report.page import Section, page
 from capcurr_plugin.report.pass_rate_pictures import AFTER, BEFORE, histogram_section, order_section
 from capcurr_plugin.report.pass_rates import RowFile, histogram_numbers, order_of, read_measured, tally
+from capcurr_plugin.report.scores import read_results, score_sections
+from capcurr_plugin.report.training import training_numbers, training_section
 from capcurr_plugin.row_files import BadRows, check_places
 
 DESCRIPTION = """\
-Write a page with the pictures of training data: histograms of pass rates by capability, before (--rows) and after
-(--kept) a filter, and the order of a curriculum (--order). The page holds all it shows and needs no network; each
-figure is also written as SVG and PNG to OUT_figures. FILE is a row file, or CAPABILITY=FILE where the rows do not name
-their capability, such as perception=stage1.jsonl."""
+Write the page of a study: scores beside the published ones (--results), what kinds of errors are left and single ones
+to browse (--attribution), training curves (--train), and the training data: histograms of pass rates before (--rows)
+and after (--kept) a filter, and the order of a curriculum (--order). Any of these will do. The page holds all it shows
+and needs no network; each figure is also written as SVG and PNG to OUT_figures."""
+
+
+OPTIONS = ("--results", "--attribution", "--train", "--rows", "--order")
+TITLE = "Capability curriculum"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = DESCRIPTION
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("output", metavar="OUT.html", type=Path, help="the page; it is replaced when all is well")
+    for name, metavar, text in (
+        ("--results", "FILE.json", "scores, as capcurr results --json or capcurr eval wrote them"),
+        ("--attribution", "FILE.jsonl", "wrong answers, as capcurr attribute wrote them, its summary beside"),
+        ("--train", "DIR", "the folder of a run of capcurr train"),
+    ):
+        parser.add_argument(name, metavar=metavar, type=Path, nargs="+", action="extend", default=[], help=text)
     add_file_arguments(parser)
+    parser.add_argument("--title", default=TITLE, help="of the page")
+    parser.add_argument(
+        "--errors",
+        metavar="N",
+        type=int,
+        default=ERRORS,
+        help=f"how many single errors can be browsed ({ERRORS}; 0: none; at most {MOST_ERRORS:,})",
+    )
+    parser.add_argument("--seed", metavar="N", type=int, default=SEED, help=f"of which errors these are ({SEED})")
     BadRows.add_argument(parser, "OUT.html")
-    parser.add_argument("--json", action="store_true", help="print the numbers behind the pictures as JSON")
+    parser.add_argument("--json", action="store_true", help="print the numbers behind the figures as JSON")
 
 
 def add_file_arguments(parser: argparse.ArgumentParser) -> None:
     for name, text in (
-        ("--rows", "rows with their pass rates"),
+        ("--rows", "rows with their pass rates: a row file, or CAPABILITY=FILE where the rows name no capability"),
         ("--kept", "what a filter kept of them"),
         ("--order", "rows as they are trained; several files are stages, one after another"),
     ):
@@ -45,15 +77,39 @@ def add_file_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     folder = _check(args)
     with replacing(args.output) as file, BadRows(args.on_bad_row, args.output) as bad:
-        numbers = read_numbers(args.rows, args.kept, args.order, bad)
+        attributions = read_attributions(args.attribution)
+        numbers = read_study(args.results, attributions, args.train)
+        numbers |= read_numbers(args.rows, args.kept, args.order, bad)
         sections = sections_of(numbers)
+        if attributions and args.errors:
+            with progress_bar() as tell:
+                errors = read_errors(attributions, args.errors, args.seed, tell)
+            numbers["errors"] = errors.numbers()
+            sections.append(errors_section(errors))
         figures = write_pictures(folder, [section.picture for section in sections if section.picture])
         note = f"{bad.count:,} bad rows are left out." if bad.count else ""
-        # A name may hold bytes that are no UTF-8.
-        file.write(page("Training data", sections, note).encode("utf-8", "backslashreplace"))
-    summary = {"output": str(args.output), "figures": list(map(str, figures)), **numbers, **bad.summary()}
+        for piece in page(args.title, sections, note):
+            file.write(piece.encode("utf-8", "backslashreplace"))  # a name may hold bytes that are no UTF-8
+        size = file.tell()
+    summary = {"output": str(args.output), "bytes": size, "figures": list(map(str, figures)), **numbers}
+    summary |= bad.summary()
     print(json.dumps(summary) if args.json else _sentence(summary))
     return 0
+
+
+def read_study(results: Sequence[Path], attributions: Sequence[Attribution], train: Sequence[Path]) -> dict[str, Any]:
+    """The numbers of each section that there are files for, without the training data."""
+    numbers: dict[str, Any] = {}
+    if results:
+        numbers["scores"] = read_results(results)
+    if attributions:
+        numbers["kinds"] = kind_numbers(attributions)
+        numbers["corrected"] = corrected_numbers(attributions)
+        numbers["changes"] = change_numbers(attributions)
+        numbers["lengths"] = length_numbers(attributions)
+    if train:
+        numbers["training"] = training_numbers(train)
+    return numbers
 
 
 def read_numbers(
@@ -76,21 +132,33 @@ def read_numbers(
 
 
 def sections_of(numbers: dict[str, Any]) -> list[Section]:
-    makers = {"pass_rates": histogram_section, "order": order_section}
-    return [make(numbers[name]) for name, make in makers.items() if name in numbers]
+    makers = {
+        "scores": score_sections,
+        "kinds": kinds_section,
+        "corrected": corrected_section,
+        "changes": change_sections,
+        "lengths": lengths_section,
+        "training": training_section,
+        "pass_rates": histogram_section,
+        "order": order_section,
+    }
+    made = [make(numbers[name]) for name, make in makers.items() if numbers.get(name)]
+    return [section for one in made for section in (one if isinstance(one, list) else [one])]
 
 
 def _check(args: argparse.Namespace) -> Path:
     """Where the figures go, when all is well."""
     if args.output.suffix.lower() != ".html":
         raise InputError(f"{args.output}: the name must end in .html")
-    if not args.rows and not args.order:
-        what = "--kept needs --rows, the rows before the filter" if args.kept else "name rows with --rows or --order"
-        raise InputError(f"nothing to show: {what}")
     if args.kept and not args.rows:
         raise InputError("--kept needs --rows, the rows before the filter")
-    for file in (*args.rows, *args.kept, *args.order):
-        check_places(args.output, file.path, args.on_bad_row)
+    read = [*args.results, *args.attribution, *(file.path for file in (*args.rows, *args.kept, *args.order))]
+    if not read and not args.train:
+        raise InputError(f"nothing to show: name files with {', '.join(OPTIONS[:-1])} or {OPTIONS[-1]}")
+    if not 0 <= args.errors <= MOST_ERRORS:
+        raise InputError(f"--errors is {args.errors}; use a number from 0 to {MOST_ERRORS:,}")
+    for path in read:
+        check_places(args.output, path, args.on_bad_row)
     folder = args.output.with_name(f"{args.output.stem}_figures")
     check_folder(folder)
     check_drawing()
@@ -98,13 +166,30 @@ def _check(args: argparse.Namespace) -> Path:
 
 
 def _sentence(summary: dict[str, Any]) -> str:
-    parts = []
-    if "pass_rates" in summary:
-        counts = [f"{one['rows']:,}" for one in summary["pass_rates"]["all"].values()]
-        parts.append(f"pass rates of {counts[0]} rows{''.join(f', {after} after the filter' for after in counts[1:])}")
-    if "order" in summary:
-        parts.append(f"the order of {summary['order']['rows']:,} rows")
-    text = f"{'; '.join(parts)} -> {summary['output']}, figures in {Path(summary['figures'][0]).parent}"
+    text = f"{'; '.join(_told(summary))} -> {summary['output']} ({summary['bytes'] / (1 << 20):,.1f} MiB)"
+    if summary["figures"]:
+        text += f", figures in {Path(summary['figures'][0]).parent}"
     if summary["bad_rows"]:
         text += f"; {summary['bad_rows']:,} bad rows -> {summary['bad_rows_file']}"
     return text
+
+
+def _told(summary: dict[str, Any]) -> Iterator[str]:
+    if "scores" in summary:
+        yield f"scores of {_counted(summary['scores']['models'], 'model')}"
+    if "kinds" in summary:
+        models = summary["kinds"]["models"]
+        yield f"{sum(model['wrong'] for model in models.values()):,} wrong answers of {_counted(models, 'model')}"
+    if "errors" in summary:
+        yield f"{summary['errors']['shown']:,} of {summary['errors']['of']:,} errors to browse"
+    if "training" in summary:
+        yield f"training curves of {_counted(summary['training']['runs'], 'run')}"
+    if "pass_rates" in summary:
+        counts = [f"{one['rows']:,}" for one in summary["pass_rates"]["all"].values()]
+        yield f"pass rates of {counts[0]} rows{''.join(f', {after} after the filter' for after in counts[1:])}"
+    if "order" in summary:
+        yield f"the order of {summary['order']['rows']:,} rows"
+
+
+def _counted(things: Sized, name: str) -> str:
+    return f"{len(things):,} {name}{'s' if len(things) != 1 else ''}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 NO_CAPABILITY = "no capability"
 ENDINGS = (".svg", ".png")
 PNG_DPI = 160
+MAX_ALT = 500  # characters of what a figure is said to show
 INK, PAPER = "#1c1d21", "#ffffff"  # of the files; in a page the ink is the page's own colour
 
 
@@ -41,6 +43,46 @@ LOOKS = {
     "visual_reasoning": Look("#009e73", "----"),
     NO_CAPABILITY: Look("#767676", "xxxx"),
 }
+
+# Of wrong answers. What is no error of the model's own comes after the four that are.
+KIND_LOOKS = {
+    "perception": Look("#0072b2", ""),
+    "reasoning": Look("#d55e00", "////"),
+    "knowledge": Look("#009e73", "----"),
+    "question_comprehension": Look("#cc79a7", "...."),
+    "flawed_question_or_label": Look("#a07000", "\\\\\\\\"),
+    "format_or_extraction": Look("#8a63d2", "++++"),
+    "answer_is_right": Look("#2a8a9a", "||||"),
+    "undecided": Look("#767676", "xxxx"),
+    "not_judged": Look("#767676", "oooo"),  # of a comparison: nobody asked the judge
+}
+
+
+@dataclass(frozen=True)
+class Series:
+    """One of several models or runs: also told apart by its mark and its line."""
+
+    colour: str
+    mark: str
+    line: Any  # as matplotlib writes one
+
+
+SERIES = (
+    Series("#0072b2", "o", "-"),
+    Series("#d55e00", "s", "--"),
+    Series("#009e73", "^", "-."),
+    Series("#8a63d2", "D", ":"),
+    Series("#a07000", "v", "-"),
+    Series("#c2396b", "P", "--"),
+    Series("#2a8a9a", "X", "-."),
+    Series("#767676", "*", ":"),
+)
+
+
+def series(number: int) -> Series:
+    """Of the models or runs of a figure, by their place; after eight they come again."""
+    return SERIES[number % len(SERIES)]
+
 
 THEME: dict[Any, Any] = {
     "axes.edgecolor": INK,
@@ -86,6 +128,11 @@ class Picture:
     png: bytes
 
 
+def short(name: str, most: int = 40) -> str:
+    """A name from outside, as a figure has room for."""
+    return name if len(name) <= most else f"{name[: most - 1]}…"
+
+
 def check_drawing() -> None:
     """Before a long job: that there is something to draw with."""
     try:
@@ -99,7 +146,9 @@ def picture(name: str, alt: str, size: tuple[float, float], draw: Callable[[Figu
     import matplotlib
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context():
+    alt = short(alt, MAX_ALT)
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # of the PNG's font; in the SVG the reader's has it
         matplotlib.rcdefaults()  # whatever the user's own matplotlibrc says
         matplotlib.rcParams.update(THEME)
         figure = Figure(figsize=size, layout="constrained")
@@ -145,7 +194,7 @@ def _inline(svg: bytes, name: str, alt: str) -> str:
     """For a page: as wide as its place, and in the page's ink."""
     root = _plain(svg, name)
     for element in root.iter():
-        for key in element.attrib.keys() & {"style", "fill", "stroke"}:
+        for key in element.attrib.keys() & {"fill", "stroke"}:
             element.attrib[key] = element.attrib[key].replace(INK, "currentColor")
     root.attrib = {"viewBox": root.attrib["viewBox"], **_JOINTS, "role": "img", "aria-label": alt}
     return ET.tostring(root, encoding="unicode")
@@ -165,9 +214,24 @@ def _plain(svg: bytes, name: str) -> ET.Element:
     for element in root.iter():
         element.tag = element.tag.rpartition("}")[2]
         element.attrib = {key.rpartition("}")[2]: value for key, value in element.attrib.items()}
+        _style_to_attributes(element)
     root.attrib |= _JOINTS
     _number_ids(root, name)
     return root
+
+
+def _style_to_attributes(element: ET.Element) -> None:
+    """A page whose policy allows no style but its own ignores `style`, not the attributes that say the same."""
+    for declaration in filter(None, map(str.strip, element.attrib.pop("style", "").split(";"))):
+        name, _, value = declaration.partition(": ")
+        if name == "font":  # of older versions of matplotlib
+            font = _FONT.fullmatch(value)
+            element.attrib |= {f"font-{part}": text for part, text in font.groupdict().items() if text} if font else {}
+        else:
+            element.set(name, value)
+
+
+_FONT = re.compile(r"(?:(?P<style>italic|oblique) )?(?:(?P<weight>bold|\d+) )?(?P<size>[\d.]+px) (?P<family>.+)")
 
 
 def _number_ids(root: ET.Element, name: str) -> None:

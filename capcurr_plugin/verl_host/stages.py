@@ -82,6 +82,12 @@ def find_rows(folder: Path | None, named: Mapping[str, Path], wanted: str) -> li
 
 # The plan
 
+
+def stage_folder(out: Path, number: int, run: str) -> Path:
+    """Where a run's stage keeps its steps, its log and its checkpoints."""
+    return out / f"{number}_{run.rpartition('/')[2]}"
+
+
 PLAIN = re.compile(r"[\w./-]+")  # a word in which Hydra's grammar sees nothing but a word
 
 
@@ -218,7 +224,7 @@ def make_plan(
             Stage(
                 number=number,
                 run=run,
-                folder=(out / f"{number}_{run.rpartition('/')[2]}").absolute(),
+                folder=stage_folder(out, number, run).absolute(),
                 train=[file.absolute() for file in find_rows(data, rows, settings["capcurr.rows"])],
                 validation=[] if supervised else [file.absolute() for file in find_rows(data, rows, VALIDATION)],
                 settings=settings,

@@ -19,6 +19,11 @@ def read_steps(*files: Path) -> list[dict[str, Any]]:
     return [steps[number] for number in sorted(steps)]
 
 
+def steps_files(folder: Path, supervised: bool, starts: int) -> list[Path]:
+    """Of a stage. verl's SFT trainer logs to a file that it begins anew at each start."""
+    return [folder / f"losses-{start}.jsonl" for start in range(1, starts + 1)] if supervised else [folder / STEPS_FILE]
+
+
 def _of_sft(logged: dict[str, Any]) -> dict[str, Any]:
     """What verl's SFT trainer logs of a step."""
     return {"step": logged["step"], "loss": logged["data"].get("train/loss")}

@@ -13,7 +13,7 @@ from capcurr_plugin.verl_host import preflight, watch
 from capcurr_plugin.verl_host.checkpoints import model_of, newest, read_model_config, step_folder
 from capcurr_plugin.verl_host.run_record import RunRecord, StageRecord, locked
 from capcurr_plugin.verl_host.stages import FAMILIES, ROWS, Cluster, Plan, Stage, make_plan, recipes_of
-from capcurr_plugin.verl_host.steps import STEPS_FILE, read_steps
+from capcurr_plugin.verl_host.steps import read_steps, steps_files
 
 STALL_MINUTES = 60.0
 
@@ -181,10 +181,7 @@ def _job(plan: Plan, stage: Stage, record: StageRecord, title: str, stall_second
 
 
 def _steps_files(stage: Stage, record: StageRecord) -> list[Path]:
-    """verl's SFT trainer logs to a file that it begins anew at each start."""
-    if not stage.supervised:
-        return [stage.folder / STEPS_FILE]
-    return [stage.folder / f"losses-{start}.jsonl" for start in range(1, len(record.commands) + 1)]
+    return steps_files(stage.folder, stage.supervised, len(record.commands))
 
 
 def _is_last(stage: Stage, record: StageRecord, checkpoint: Path) -> bool:

@@ -99,6 +99,8 @@ class CapabilityTrainer(PPOTrainerSync):
             "reward": metrics["critic/score/mean"],
             "response_length": metrics["response_length/mean"],
             "seconds": metrics["timing_s/step"],
+            "entropy": _number(metrics.get("actor/entropy")),
+            "kl": _number(metrics.get("actor/kl_loss")),
             "agreement": _number(metrics.get(AGREEMENT)),
             "lost": metrics["training/lost_responses"],
             "validation": self._validation,

@@ -20,7 +20,7 @@ from capcurr_plugin.atomic import replacing_folder
 from capcurr_plugin.cli import main
 from capcurr_plugin.errors import InputError, JobError
 from capcurr_plugin.report.command import read_numbers
-from capcurr_plugin.report.figures import INK, LOOKS, check_folder
+from capcurr_plugin.report.figures import INK, KIND_LOOKS, LOOKS, SERIES, check_folder
 from capcurr_plugin.report.page import Section, Table, page
 from capcurr_plugin.report.pass_rates import (
     LARGEST_K,
@@ -368,6 +368,7 @@ def test_the_inline_figures_take_the_page_s_colour_and_share_no_id(pictures):
     assert text.count("currentColor") > 20
     found = Cells(text)
     assert len(found.ids) == len(set(found.ids))
+    assert "style=" not in text  # the page's policy would not heed it
     inline = re.findall(r"<svg .*?</svg>", text, flags=re.DOTALL)
     assert len(inline) == 2
     for svg in inline:
@@ -410,10 +411,12 @@ def luminance(colour: str) -> float:
 @pytest.mark.parametrize("page_colour", ["#ffffff", "#17181b"])
 def test_every_colour_stands_out_from_a_light_page_and_a_dark_one(page_colour):
     """3 to 1, as WCAG asks of graphics."""
-    for look in LOOKS.values():
+    for look in (*LOOKS.values(), *KIND_LOOKS.values(), *SERIES):
         low, high = sorted((luminance(look.colour), luminance(page_colour)))
         assert (high + 0.05) / (low + 0.05) > 3
-    assert len({look.hatch for look in LOOKS.values()}) == len(LOOKS)
+    for looks in (LOOKS, KIND_LOOKS):
+        assert len({look.hatch for look in looks.values()}) == len(looks)
+    assert len({(look.mark, look.line) for look in SERIES}) == len(SERIES)
 
 
 # Hostile input
@@ -448,9 +451,10 @@ def test_a_text_of_a_megabyte_does_not_reach_the_page(tmp_path):
 
 def test_the_page_escapes_and_shortens_what_it_is_given():
     table = Table("<b>", ["<i>"], [["<u>" + "x" * 1000], ["\x00\u202e"]])
-    text = page("<title>", [Section("key", "<h2>", "<p>", sources=["<a href='http://x'>"], tables=[table])], "<em>")
+    section = Section("key", "<h2>", "<p>", sources=["<a href='http://x'>"], tables=[table], remarks=["<s>"])
+    text = "".join(page("<title>", [section], "<em>"))
     found = Cells(text)
-    assert not {"b", "i", "u", "em"} & set(found.tags)
+    assert not {"b", "i", "u", "em", "s"} & set(found.tags)
     assert found.tags.count("title") == 1
     assert found.links == []
     assert "x" * 500 not in text
@@ -464,7 +468,7 @@ def test_the_page_escapes_and_shortens_what_it_is_given():
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["out.html"], "--rows or --order"),
+        (["out.html"], "name files with --results, --attribution, --train, --rows or --order"),
         (["out.html", "--kept", "rows.jsonl"], "--kept needs --rows"),
         (["out.html", "--kept", "rows.jsonl", "--order", "rows.jsonl"], "--kept needs --rows"),
         (["out.txt", "--rows", "rows.jsonl"], "must end in .html"),
@@ -525,7 +529,7 @@ def test_plain_summary(tmp_path, capsys):
     printed = capsys.readouterr()
     assert printed.err == ""
     assert printed.out == (
-        f"pass rates of 7 rows, 5 after the filter; the order of 5 rows -> {tmp_path}/out.html, "
+        f"pass rates of 7 rows, 5 after the filter; the order of 5 rows -> {tmp_path}/out.html (0.1 MiB), "
         f"figures in {tmp_path}/out_figures\n"
     )
 
@@ -583,7 +587,8 @@ def test_the_script_draws_the_same_and_prints_the_numbers(tmp_path, capsys):
     done = script(before, "--kept", after, "--order", before, "--order", after, tmp_path / "figures")
     assert (done.returncode, done.stderr) == (0, "")
     numbers = numbers_of(capsys, tmp_path / "out.html", "--rows", before, "--kept", after, "--order", before, after)
-    assert json.loads(done.stdout) == {key: value for key, value in numbers.items() if key not in ("output", "figures")}
+    of_page = ("output", "bytes", "figures")
+    assert json.loads(done.stdout) == {key: value for key, value in numbers.items() if key not in of_page}
     for path in (tmp_path / "out_figures").iterdir():
         assert (tmp_path / "figures" / path.name).read_bytes() == path.read_bytes()
 

@@ -37,6 +37,7 @@ def test_the_wheel_holds_what_users_need_and_nothing_of_the_checkout(wheel):
     assert "capcurr_plugin/environments/verl.lock" in names
     assert "capcurr_plugin/attribution/audit_page/page.js" in names
     assert "capcurr_plugin/py.typed" in names
+    assert {f"capcurr_plugin/report/errors_browser.{ending}" for ending in ("js", "css")} <= set(names)
     assert not [name for name in names if name.endswith(".pyc")]
 
 

@@ -30,16 +30,21 @@ class Database:
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """One that no other process is in at the same time."""
+        with self.reading() as database:
+            database.execute("BEGIN IMMEDIATE")
+            try:
+                yield database
+                database.execute("COMMIT")
+            except BaseException:
+                database.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """For a single look, which waits for no other process."""
         with self._lock:
             try:
-                database = self._opened()
-                database.execute("BEGIN IMMEDIATE")
-                try:
-                    yield database
-                    database.execute("COMMIT")
-                except BaseException:
-                    database.execute("ROLLBACK")
-                    raise
+                yield self._opened()
             except (sqlite3.Error, OSError) as error:
                 reason = f"{error}; ${CACHE} names another folder"
                 raise JobError(f"{self.path}: the {self._kept} cannot be kept ({reason})") from None

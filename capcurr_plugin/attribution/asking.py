@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,17 +38,8 @@ class Fitted:
     def digest(self) -> str:
         return f"{self.path.name} {self.max_pixels} {self.max_side}"  # the file is named by its content
 
-    @functools.cached_property
-    def _sent(self) -> tuple[bytes, str]:
+    def sent(self) -> tuple[bytes, str]:
         return sendable(self.path, self.path.name, 1, self.max_pixels, self.max_side, check=False)
-
-    @property
-    def content(self) -> bytes:
-        return self._sent[0]
-
-    @property
-    def media_type(self) -> str:
-        return self._sent[1]
 
     @property
     def shrinks(self) -> bool:

@@ -3,7 +3,9 @@ whether asking again can help."""
 
 import base64
 import hashlib
+import itertools
 import os
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -20,6 +22,7 @@ AT_ONCE = 256  # connections that are kept open
 # 1.0 on have no argument for it either, so it goes into the body; extra_body and extra_headers exist in all of them.
 API_VERSION, BEDROCK_VERSION = "2023-06-01", "bedrock-2023-05-31"
 
+THREADS_OF_CLIENT = 4
 KEEP = {"type": "ephemeral"}
 BEDROCK_ACCESS = "set AWS_BEARER_TOKEN_BEDROCK to a Bedrock API key, or pip install boto3 and give it AWS credentials"
 
@@ -29,10 +32,9 @@ class Picture(Protocol):
 
     @property
     def digest(self) -> str: ...
-    @property
-    def content(self) -> bytes: ...
-    @property
-    def media_type(self) -> str: ...
+    def sent(self) -> tuple[bytes, str]:
+        """The content, and its media type."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,9 @@ class Image:
     @property
     def digest(self) -> str:
         return hashlib.sha256(self.content).hexdigest()
+
+    def sent(self) -> tuple[bytes, str]:
+        return self.content, self.media_type
 
 
 @dataclass(frozen=True)
@@ -82,7 +87,7 @@ def connect(config: JudgeConfig) -> Ask:
 
 
 def _claude(config: JudgeConfig) -> Ask:
-    client = claude_client(config)
+    client_of_thread = _spread(lambda: claude_client(config))
     version = {"anthropic_version": BEDROCK_VERSION} if config.api == "bedrock" else {}
     headers = {} if config.api == "bedrock" else {"anthropic-version": API_VERSION}
 
@@ -92,7 +97,7 @@ def _claude(config: JudgeConfig) -> Ask:
         params = claude_params(config, question)
         temperature = params.pop("temperature")
         try:
-            message = client.messages.create(
+            message = client_of_thread().messages.create(
                 **params, extra_body={**version, "temperature": temperature}, extra_headers=headers
             )
             return claude_reply(message)
@@ -106,6 +111,24 @@ def _claude(config: JudgeConfig) -> Ask:
             raise JudgeBusy(f"the reply is no message ({type(error).__name__})") from None
 
     return ask
+
+
+def _spread(make: Callable[[], Any]) -> Callable[[], Any]:
+    """A client for each few threads: one client looks through all its connections for every call, which takes longer
+    than the call's own work when there are many."""
+    clients, threads, own = [make()], itertools.count(), threading.local()
+    making = threading.Lock()
+
+    def of_thread() -> Any:
+        if not hasattr(own, "client"):
+            with making:
+                number = next(threads) // THREADS_OF_CLIENT
+                if number == len(clients):
+                    clients.append(make())
+                own.client = clients[number]
+        return own.client
+
+    return of_thread
 
 
 def claude_params(config: JudgeConfig, question: Question) -> dict[str, Any]:
@@ -159,15 +182,12 @@ def claude_client(config: JudgeConfig) -> Any:
 
 
 def _claude_content(question: Question) -> list[dict[str, Any]]:
-    return [
-        {"type": "text", "text": part}
-        if isinstance(part, str)
-        else {
-            "type": "image",
-            "source": {"type": "base64", "media_type": part.media_type, "data": _base64(part)},
-        }
-        for part in question.parts
-    ]
+    return [{"type": "text", "text": p} if isinstance(p, str) else _claude_image(p) for p in question.parts]
+
+
+def _claude_image(picture: Picture) -> dict[str, Any]:
+    content, media_type = picture.sent()
+    return {"type": "image", "source": {"type": "base64", "media_type": media_type, "data": _base64(content)}}
 
 
 # Any server that speaks the OpenAI protocol
@@ -217,12 +237,12 @@ def _openai(config: JudgeConfig) -> Ask:
 
 
 def _openai_content(question: Question) -> list[dict[str, Any]]:
-    return [
-        {"type": "text", "text": part}
-        if isinstance(part, str)
-        else {"type": "image_url", "image_url": {"url": f"data:{part.media_type};base64,{_base64(part)}"}}
-        for part in question.parts
-    ]
+    return [{"type": "text", "text": p} if isinstance(p, str) else _openai_image(p) for p in question.parts]
+
+
+def _openai_image(picture: Picture) -> dict[str, Any]:
+    content, media_type = picture.sent()
+    return {"type": "image_url", "image_url": {"url": f"data:{media_type};base64,{_base64(content)}"}}
 
 
 # Errors
@@ -261,5 +281,5 @@ def _key(config: JudgeConfig, variable: str) -> str:
     return key
 
 
-def _base64(image: Picture) -> str:
-    return base64.b64encode(image.content).decode("ascii")
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode("ascii")

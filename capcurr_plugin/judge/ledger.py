@@ -1,5 +1,6 @@
 """One file for all verdicts and what they cost: a verdict is paid for once, whichever run asks for it again."""
 
+import sqlite3
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ CREATE TABLE IF NOT EXISTS verdicts (
 CREATE TABLE IF NOT EXISTS calls (
     id INTEGER PRIMARY KEY, run TEXT, judge TEXT, at REAL, input_tokens INTEGER, output_tokens INTEGER,
     cached_tokens INTEGER, usd REAL, answered INTEGER DEFAULT 0);
-CREATE INDEX IF NOT EXISTS calls_of_run ON calls (run);
+CREATE INDEX IF NOT EXISTS spent_by_run ON calls (run, usd);
 """
 
 
@@ -51,15 +52,14 @@ class Ledger:
         self._database = Database(path, _TABLES, "verdicts")
 
     def verdict(self, key: str) -> Reply | None:
-        with self._database.transaction() as database:
+        with self._database.reading() as database:
             row = database.execute("SELECT text, stop FROM verdicts WHERE key = ?", (key,)).fetchone()
         return Reply(*row) if row else None
 
     def begin(self, run: str, judge: str, at_most_usd: float, bound_usd: float | None) -> int:
         """Enter a call that may cost so much, unless that is more than the run's bound leaves."""
         with self._database.transaction() as database:
-            spent = database.execute("SELECT COALESCE(SUM(usd), 0) FROM calls WHERE run = ?", (run,)).fetchone()[0]
-            if bound_usd is not None and spent + at_most_usd > bound_usd:
+            if bound_usd is not None and (spent := _spent(database, run)) + at_most_usd > bound_usd:
                 raise OverBudget(
                     f"judge {judge}: ${spent:.4f} are spent, and the next call may cost ${at_most_usd:.4f}, which is "
                     f"over the bound of ${bound_usd:g}; raise the bound and run again, verdicts so far are kept"
@@ -98,3 +98,7 @@ class Ledger:
                 (run,),
             ).fetchone()
         return Spend(*row)
+
+
+def _spent(database: sqlite3.Connection, run: str) -> float:
+    return database.execute("SELECT COALESCE(SUM(usd), 0) FROM calls WHERE run = ?", (run,)).fetchone()[0]

@@ -30,7 +30,7 @@ class Database:
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """One that no other process is in at the same time."""
-        with self.reading() as database:
+        with self.statement() as database:
             database.execute("BEGIN IMMEDIATE")
             try:
                 yield database
@@ -40,8 +40,8 @@ class Database:
                 raise
 
     @contextmanager
-    def reading(self) -> Iterator[sqlite3.Connection]:
-        """For a single look, which waits for no other process."""
+    def statement(self) -> Iterator[sqlite3.Connection]:
+        """For a single one, which is a transaction by itself."""
         with self._lock:
             try:
                 yield self._opened()

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import queue
-import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 Done = TypeVar("Done")
-
-TURN = 0.001  # seconds of a thread at work, before one whose reply has come goes on; Python's own are 0.005
 
 _END = object()
 
@@ -31,8 +28,6 @@ def in_threads(work: Callable[[Item], Done], items: Iterable[Item], parallel: in
                 done.put((None, error))
 
     threads = under_way = 0
-    turn = sys.getswitchinterval()
-    sys.setswitchinterval(TURN)
     try:
         for item in items:
             if threads < parallel and under_way >= threads:
@@ -46,7 +41,6 @@ def in_threads(work: Callable[[Item], Done], items: Iterable[Item], parallel: in
         for _ in range(under_way):
             yield _taken(done.get())
     finally:
-        sys.setswitchinterval(turn)
         stopped.set()
         for _ in range(threads):
             try:

@@ -192,7 +192,7 @@ class Batches:
         judge = self.judge
         if outcome.type == "succeeded":
             reply = claude_reply(outcome.message)
-            judge.ledger.end(call, key, judge.config.name, reply, judge.config.usd(reply.tokens, in_batch=True))
+            judge.ledger.end(call, key, reply, judge.config.usd(reply.tokens, in_batch=True))
         elif outcome.type == "errored" and _kind_of(outcome) == "invalid_request_error":
             judge.ledger.give_up(call)
             self.failed[key] = f"the question is refused: {_text_of(outcome)}"

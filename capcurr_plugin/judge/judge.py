@@ -121,7 +121,7 @@ class Judge:
         call = self._begin(self.config.usd(most_tokens(question)))
         try:
             reply = self._persistently(client, question)
-            self.ledger.end(call, key, self.config.name, reply, self.config.usd(reply.tokens))
+            self.ledger.end(call, key, reply, self.config.usd(reply.tokens))
         except JudgeFailed:
             self.ledger.give_up(call)
             raise

@@ -15,8 +15,8 @@ from capcurr_plugin.vlmeval_host.rebind import rebind
 
 def at_datasets(module: Any) -> None:
     """`vlmeval.dataset`"""
-    from capcurr_plugin.vlmeval_host.attribution import wrap_evaluations
     from capcurr_plugin.vlmeval_host.datasets import NAMES, VisOnlyQA
+    from capcurr_plugin.vlmeval_host.evaluations import wrap_evaluations
 
     if VisOnlyQA not in module.DATASET_CLASSES:
         module.DATASET_CLASSES.insert(0, VisOnlyQA)

@@ -1,6 +1,7 @@
 """Verdicts to audit: made up, with real pictures."""
 
 import re
+import signal
 import struct
 import subprocess
 import zlib
@@ -66,7 +67,11 @@ def auditing(path, *words):
     """capcurr audit as a process of its own, and its address."""
     command = [CAPCURR, "audit", path, "--no-open", "--annotator", "ann", *words]
     with subprocess.Popen(
-        list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        list(map(str, command)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # ignored in a shell's background
     ) as process:
         try:
             yield process, _address(process)

@@ -22,8 +22,9 @@ from capcurr_plugin.attribution.audit_numbers import judge_numbers
 from capcurr_plugin.attribution.audits import CHOICES, MAX_NOTE, Choice, OpenAudit
 from capcurr_plugin.attribution.kinds import MEANINGS
 from capcurr_plugin.attribution.records import UNDECIDED, Record
-from capcurr_plugin.attribution.verdicts import shortened, visible
+from capcurr_plugin.attribution.verdicts import around, shortened, visible
 from capcurr_plugin.errors import InputError
+from capcurr_plugin.images import BadImage, image_kind
 
 HOST = "127.0.0.1"
 MAX_BODY = 64 << 10
@@ -46,12 +47,7 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
 }
-IMAGE_STARTS = {
-    b"\x89PNG\r\n\x1a\n": "image/png",
-    b"\xff\xd8\xff": "image/jpeg",
-    b"GIF87a": "image/gif",
-    b"GIF89a": "image/gif",
-}
+SHOWN = ("PNG", "JPEG", "GIF", "WEBP")  # images that browsers read
 
 
 class Refused(Exception):
@@ -81,7 +77,7 @@ class Session:
     def item(self, place: int) -> dict[str, Any]:
         record = self._record(place)
         shown, quote = record.case.shown, visible(record.vote.quote)
-        marked = None if self.blind and record.id not in self.audit.choices else _around(shown, quote)
+        marked = None if self.blind and record.id not in self.audit.choices else around(shown, quote)
         return {
             "model": _bounded(record.model),
             "benchmark": _bounded(record.benchmark),
@@ -91,7 +87,7 @@ class Session:
             "truth": _bounded(record.truth),
             "final": None if record.final is None else _bounded(record.final),
             "whole": record.whole,
-            "response": marked or [shown, "", ""],
+            "response": list(marked or (shown, "", "")),
             "images": [{"name": _bounded(name), "problem": self._problem(name)} for name in record.images],
             "chosen": self._chosen(record),
         }
@@ -183,17 +179,12 @@ def _bounded(text: str) -> str:
     return shortened(visible(text), MAX_TEXT)
 
 
-def _around(shown: str, quote: str) -> list[str] | None:
-    """What stands before the quote, the quote, and what stands after it; runs of spaces may differ."""
-    words = quote.split()
-    found = re.search(r"\s+".join(map(re.escape, words)), shown) if words else None
-    return [shown[: found.start()], found[0], shown[found.end() :]] if found else None
-
-
 def _image_type(content: bytes) -> str | None:
-    if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
-        return "image/webp"
-    return next((kind for start, kind in IMAGE_STARTS.items() if content.startswith(start)), None)
+    try:
+        kind = image_kind(content, "")
+    except BadImage:
+        return None
+    return f"image/{kind.lower()}" if kind in SHOWN else None
 
 
 def _checked(told: object) -> tuple[str, str, float]:

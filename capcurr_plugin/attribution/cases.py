@@ -57,7 +57,6 @@ class Gathered:
 
     rows: dict[str, dict[str, Counter[str]]] = field(default_factory=dict)  # by model, benchmark and category
     wrong: dict[str, int] = field(default_factory=dict)  # by model, before any sampling
-    taken: int = 0
     unanswered: dict[str, int] = field(default_factory=dict)  # by model: its server failed
     notes: list[str] = field(default_factory=list)
 
@@ -73,7 +72,6 @@ def gather(models: Mapping[str, Model], tables: Path, sampled: Sampled, images: 
         for model, indexes in of_models.items():
             for answer in _answers(model, models[model].results[benchmark], set(indexes), pictures, gathered):
                 out.write(json.dumps(answer, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n")
-                gathered.taken += 1
     return gathered
 
 

@@ -4,12 +4,13 @@ each with what it assumes."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from capcurr_plugin.attribution.audit_numbers import effective_confusion, effective_rates, joined, judge_numbers
-from capcurr_plugin.attribution.audits import Audit
+from capcurr_plugin.attribution.audit_numbers import effective_confusion, effective_rates, judge_numbers
+from capcurr_plugin.attribution.audits import Audit, Header, combine
 from capcurr_plugin.attribution.kinds import KINDS
 from capcurr_plugin.attribution.records import Record, read_records
 from capcurr_plugin.attribution.shares import Drawing
@@ -34,39 +35,55 @@ Method = dict[str, Any]
 def corrected(
     path: Path, models: Sequence[str], audits: Sequence[Audit], accuracy: float | None, drawing: Drawing
 ) -> dict[str, dict[str, Any] | None]:
-    """By model. `path` holds the records."""
-    records = list(read_records(path)) if audits else []
-    audit = judge_numbers(records, audits, confidence=drawing.confidence, seed=drawing.seed) if audits else None
+    """By model. `path` holds the records, which are not read when nothing is known of the judge."""
+    if not audits and accuracy is None:
+        return dict.fromkeys(models)
+    records = list(read_records(path))
+    known = _known(records, audits, drawing) if audits else None
     found: dict[str, dict[str, Any] | None] = {}
     for model in models:
-        own = [record for record in (records or read_records(path)) if record.model == model]
-        methods = list(_methods(own, records, audits, accuracy, drawing)) if own else []
-        found[model] = {"audit": audit, "methods": methods} if methods else None
+        own = [record for record in records if record.model == model]
+        methods = list(_methods(own, known, accuracy, drawing)) if own else []
+        found[model] = {"audit": known and known.numbers, "methods": methods} if methods else None
     return found
 
 
-def _methods(
-    own: Sequence[Record], records: Sequence[Record], audits: Sequence[Audit], accuracy: float | None, drawing: Drawing
-) -> Iterator[Method]:
-    if audits:
-        yield from _by_own_audit(own, records, audits, drawing)
-        yield from _by_rates(own, records, audits, drawing)
+@dataclass(frozen=True)
+class _Known:
+    """What audits say, whichever model it is used for."""
+
+    header: Header
+    truths: Mapping[str, str]  # by wrong answer
+    numbers: dict[str, Any]
+    rates: Mapping[str, tuple[Rate, Rate]]
+    confusion: Mapping[str, Mapping[str, float]]
+
+
+def _known(records: Sequence[Record], audits: Sequence[Audit], drawing: Drawing) -> _Known:
+    return _Known(
+        audits[0].header,
+        combine(audits).truths,
+        judge_numbers(records, audits, confidence=drawing.confidence, seed=drawing.seed),
+        effective_rates(records, audits),
+        effective_confusion(records, audits),
+    )
+
+
+def _methods(own: Sequence[Record], known: _Known | None, accuracy: float | None, drawing: Drawing) -> Iterator[Method]:
+    if known:
+        yield from _by_own_audit(own, known, drawing)
+        yield from _by_rates(own, known, drawing)
     if accuracy is not None:
         yield _bounds(own, accuracy)
 
 
-def _by_own_audit(
-    own: Sequence[Record], records: Sequence[Record], audits: Sequence[Audit], drawing: Drawing
-) -> Iterator[Method]:
+def _by_own_audit(own: Sequence[Record], known: _Known, drawing: Drawing) -> Iterator[Method]:
     """By audited verdicts that were drawn from these very ones."""
-    header = audits[0].header
-    ids = {record.id for record in own}
-    both = joined(records, audits)
-    truths = {id: truth for id, truth in both.combined.truths.items() if id in ids}
+    header, said = known.header, {record.id: record.kind for record in own}
+    truths = {id: truth for id, truth in known.truths.items() if id in said}
     same_judge = header.judge == own[0].judge and header.benchmarks is None
     if not same_judge or len(truths) < LEAST or (header.models and own[0].model not in header.models):
         return
-    said = {record.id: record.kind for record in own}
     audited = [Audited(said[id], truth, said[id]) for id, truth in truths.items()]
     strata = Counter(said.values())
     if not strata.keys() - {one.stratum for one in audited}:
@@ -94,16 +111,13 @@ def _by_own_audit(
         }
 
 
-def _by_rates(
-    own: Sequence[Record], records: Sequence[Record], audits: Sequence[Audit], drawing: Drawing
-) -> Iterator[Method]:
+def _by_rates(own: Sequence[Record], known: _Known, drawing: Drawing) -> Iterator[Method]:
     """By how often the judge was found to err on all that was audited."""
-    rates = effective_rates(records, audits)
-    if not rates:
+    if not known.rates:
         return
     verdicts = Counter(record.kind for record in own)
     generator = stream(drawing.seed, "rates", own[0].model)
-    pairs = {kind: (Rate(verdicts[kind], len(own)), *of_kind) for kind, of_kind in rates.items()}
+    pairs = {kind: (Rate(verdicts[kind], len(own)), *of_kind) for kind, of_kind in known.rates.items()}
     by_inversion = {kind: rogan_gladen(*three, drawing.confidence) for kind, three in pairs.items()}
     alike = "the judge errs on these wrong answers as often as on the audited ones"
     yield {
@@ -116,11 +130,10 @@ def _by_rates(
         "assumes": f"{alike}; flat priors on its rates and on the share",
         "kinds": _told({kind: posterior_share(*three, generator, drawing.confidence) for kind, three in pairs.items()}),
     }
-    confusion = effective_confusion(records, audits)
     yield {
         "method": "unmixed",
         "assumes": f"{alike}, kind by kind, and no kind occurs that the audit did not find",
-        "kinds": _told(unmixed_shares(verdicts, confusion, generator, drawing.confidence)),
+        "kinds": _told(unmixed_shares(verdicts, known.confusion, generator, drawing.confidence)),
     }
 
 

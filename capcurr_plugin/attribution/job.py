@@ -79,11 +79,10 @@ class Job:
         except OSError as error:
             raise InputError(f"{self.output}: cannot be written ({error.strerror})") from None
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not _locked(file):
+                raise InputError(f"{self.output}: another capcurr attribute works on it; wait for it, or end it")
             yield
             self._beside("lock").unlink(missing_ok=True)
-        except BlockingIOError:
-            raise InputError(f"{self.output}: another capcurr attribute works on it; wait for it, or end it") from None
         finally:
             os.close(file)
 
@@ -206,6 +205,14 @@ class Job:
                 kinds.append(Kinds(*(getattr(record, field.name) for field in fields(Kinds))))
         self.cases.unlink()
         return kinds
+
+
+def _locked(file: int) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def run_of(output: Path) -> str:

@@ -173,6 +173,13 @@ def _spaced(text: str) -> str:
     return " ".join(text.split())
 
 
+def around(text: str, quote: str) -> tuple[str, str, str] | None:
+    """What stands before a quote, the quote, and what stands after it; None where it does not occur."""
+    words = quote.split()
+    found = re.search(r"\s+".join(map(re.escape, words)), text) if words else None
+    return (text[: found.start()], found[0], text[found.end() :]) if found else None
+
+
 def _objects(text: str) -> Sequence[dict[str, Any]]:
     """All JSON objects in a text, outermost ones, in linear time of its braces."""
     decoder, found, place, tries = json.JSONDecoder(), [], 0, 0

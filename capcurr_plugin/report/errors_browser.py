@@ -11,7 +11,6 @@ import hashlib
 import heapq
 import io
 import json
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +21,7 @@ from typing import Any
 
 from capcurr_plugin.attribution.kinds import MEANINGS
 from capcurr_plugin.attribution.records import OUTCOMES, UNDECIDED, Record, images_folder, read_records
-from capcurr_plugin.attribution.verdicts import visible
+from capcurr_plugin.attribution.verdicts import around, visible
 from capcurr_plugin.images import BadImage, open_image, read_image
 from capcurr_plugin.report.attributions import Attribution
 from capcurr_plugin.report.error_kinds import kind_words
@@ -232,10 +231,10 @@ def card(record: Record, model: str, name: str, pictures: Sequence[Numbers]) -> 
 def _response(text: str, quote: str) -> list[str]:
     """The text before the quote, the quote and the text after it; no quote when it does not occur. A judge may have
     copied a line break as a space."""
-    words = quote.split() if len(quote) <= MAX_QUOTE else []
-    found = re.search(r"\s+".join(map(re.escape, words)), text) if words else None
+    found = around(text, quote) if len(quote) <= MAX_QUOTE else None
     if found:
-        return [_end_of(text[: found.start()]), found[0], _start_of(text[found.end() :])]
+        before, marked, after = found
+        return [_end_of(before), marked, _start_of(after)]
     if len(text) <= MAX_RESPONSE:
         return [text, "", ""]
     half = len(text) // 2

@@ -1,6 +1,6 @@
 """How near `capcurr attribute` comes to what a judge's limit of calls allows: wrong answers with pictures, a local
 judge that takes a second for each, so many calls at once. Prints the share of the limit's throughput and the memory
-that the command took.
+that the command took. Other guests of a virtual machine's host can slow a run down: their time is shown as stolen.
 
 usage: python benchmarks/attribute.py [ERRORS] [--parallel 64] [--latency 1] [--faults SHARE]
 """
@@ -17,6 +17,8 @@ import time
 from pathlib import Path
 
 import requests
+
+STOLEN = 7  # among the counts of /proc/stat: time in which a virtual machine wanted to run and was not let
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(CHECKOUT / "tests" / "servers"), str(CHECKOUT / "tests" / "core")]
@@ -55,7 +57,9 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, float]:
         words = ["attribute", folder / "work", folder / "out.jsonl", "--parallel", str(args.parallel)]
         command = [str(word) for word in (Path(sys.executable).with_name("capcurr"), *words)]
         prepared, _ = timed([*command, "--dry-run"], environment)
+        before = processor_times()
         seconds, usage = timed(command, environment)
+        taken = [later - earlier for earlier, later in zip(before, processor_times(), strict=True)]
         told = requests.get(f"{environment['ANTHROPIC_BASE_URL']}/told", timeout=10).json()
     finally:
         server.terminate()
@@ -71,7 +75,13 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, float]:
         "most_in_flight": told["most_in_flight"],
         "memory_mb": round(usage.ru_maxrss / 1024),
         "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 1),
+        "stolen_cpu_seconds": round(taken[STOLEN] / os.sysconf("SC_CLK_TCK"), 1),
     }
+
+
+def processor_times() -> list[int]:
+    """What Linux counts of all processors together."""
+    return [int(count) for count in Path("/proc/stat").read_text().splitlines()[0].split()[1:]]
 
 
 def timed(command: list[str], environment: dict[str, str]) -> tuple[float, resource.struct_rusage]:

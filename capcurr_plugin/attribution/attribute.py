@@ -84,11 +84,10 @@ def run(args: argparse.Namespace) -> int:
     config = find_attributor(args.judge, args.judge_base_url)
     job = Job(
         args.output,
-        Judge(config, args.max_usd, run=run_of(args.output)),
+        Judge(config, args.max_usd, run=run_of(args.output), parallel=args.parallel),
         Asking(config, args.votes, images_folder(args.output), args.max_pixels),
         args.tables or default_folder(),
         Sampled(args.sample, args.seed),
-        args.parallel,
         args.batch,
     )
     facts = {"folders": [str(folder) for folder in args.folders], "suite": args.suite}

@@ -60,12 +60,10 @@ class Job:
     asking: Asking
     tables: Path  # of the benchmarks
     sampled: Sampled
-    parallel: int
     batch: bool = False
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
-        self._calls = threading.BoundedSemaphore(self.parallel)
         self._asked = self._refused = 0
 
     @contextlib.contextmanager
@@ -137,7 +135,7 @@ class Job:
         found: list[tuple[Vote, ...]] = [()] * total
         with _bar(total, self.judge) as tell:
             # Some more than calls at once, so that the next questions are ready when a call ends.
-            threads = self.parallel + self.parallel // 4 + 1
+            threads = self.judge.parallel + self.judge.parallel // 4 + 1
             for place, votes in in_threads(self._judged, enumerate(read_gathered(self.cases)), threads):
                 found[place] = votes
                 tell(votes)
@@ -159,8 +157,7 @@ class Job:
 
     def _paid(self, question: Question, number: int) -> Reply:
         try:
-            with self._calls:
-                reply = self.judge.reply(question, number)
+            reply = self.judge.reply(question, number)
         except QuestionRefused as error:
             self._count(refused=True)
             if self._refused >= REFUSED and self._refused * 5 >= self._asked:

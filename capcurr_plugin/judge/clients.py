@@ -22,7 +22,7 @@ AT_ONCE = 256  # connections that are kept open
 # 1.0 on have no argument for it either, so it goes into the body; extra_body and extra_headers exist in all of them.
 API_VERSION, BEDROCK_VERSION = "2023-06-01", "bedrock-2023-05-31"
 
-THREADS_OF_CLIENT = 16
+THREADS_OF_CLIENT = 8
 KEEP = {"type": "ephemeral"}
 BEDROCK_ACCESS = "set AWS_BEARER_TOKEN_BEDROCK to a Bedrock API key, or pip install boto3 and give it AWS credentials"
 

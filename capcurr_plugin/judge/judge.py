@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from capcurr_plugin.judge.clients import Ask, JudgeBusy, JudgeFailed, Picture, Question, connect
+from capcurr_plugin.judge.clients import AT_ONCE, Ask, JudgeBusy, JudgeFailed, Picture, Question, connect
 from capcurr_plugin.judge.config import JudgeConfig, Tokens
 from capcurr_plugin.judge.ledger import Ledger, OverBudget, Reply, Spend, default_path
 
@@ -60,12 +60,14 @@ class Judge:
     max_usd: float | None = None
     ledger: Ledger = field(default_factory=lambda: Ledger(default_path()))
     run: str = field(default_factory=run_name)
+    parallel: int = AT_ONCE  # calls under way at once, at most; other threads get theirs ready, or keep replies
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
         self._being_asked: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._thread = threading.local()
         self._client: Ask | None = None
+        self._calls = threading.BoundedSemaphore(self.parallel)
         self._ended, self._under_way = threading.Condition(), 0
         self._replies = self._refusals = 0
 
@@ -154,7 +156,8 @@ class Judge:
         reason = "it was never asked"
         for attempt in range(int(self.config.retry) + 1):
             try:
-                return client(question)
+                with self._calls:
+                    return client(question)
             except JudgeBusy as busy:
                 reason = str(busy)
                 wait = busy.wait if busy.wait is not None else BACKOFF * 2**attempt * random.uniform(0.75, 1.25)

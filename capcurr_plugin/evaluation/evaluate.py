@@ -36,7 +36,7 @@ from capcurr_plugin.evaluation.serve import (
     serving,
 )
 from capcurr_plugin.evaluation.suites import load_suites
-from capcurr_plugin.judge.config import BY_URL, find_judge
+from capcurr_plugin.judge.config import BY_URL, PERCEPTION_ERROR, find_judge
 from capcurr_plugin.judge.judge import MAX_USD, RUN, spend_line
 
 HOME = "VLMEVALKIT_HOME"
@@ -170,8 +170,9 @@ def _judge(args: argparse.Namespace) -> str | None:
     """Its name for run.py."""
     if args.mode == "infer":
         return None
-    by_url = args.judge_base_url and not args.judge.startswith(BY_URL) and find_judge(args.judge) is None
-    name = BY_URL + args.judge.replace("/", "--") if by_url else args.judge
+    judge = args.judge.removeprefix(PERCEPTION_ERROR)
+    by_url = args.judge_base_url and not judge.startswith(BY_URL) and find_judge(judge) is None
+    name = args.judge.removesuffix(judge) + (BY_URL + judge.replace("/", "--") if by_url else judge)
     config = find_judge(name, args.judge_base_url)
     if args.max_judge_usd is not None and (config is None or config.usd_per_million is None):
         raise InputError(f"--max-judge-usd: no price is known for judge {name}; give it one in a file of judges")

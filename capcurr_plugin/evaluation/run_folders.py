@@ -18,9 +18,9 @@ from capcurr_plugin.errors import InputError
 from capcurr_plugin.evaluation.responses import side_car
 from capcurr_plugin.evaluation.score_files import Layout
 from capcurr_plugin.evaluation.table_files import ENDINGS
+from capcurr_plugin.judge.config import PERCEPTION_ERROR
 
 MAX_DEPTH = 4  # of folders: work folders in one folder, models, runs, and the plugin's own
-PERCEPTION_ERROR = "perception-error:"  # before a judge's name: it is asked for the kinds of errors, too
 OWN = ".capcurr"  # the plugin's folder beside a run's files, with a lock on each data set
 MAX_FILES = 100_000
 MAX_STATUS_BYTES = 16 << 20

@@ -15,6 +15,7 @@ from capcurr_plugin.yaml_files import read_named
 
 OWN_JUDGES = "CAPCURR_JUDGES"  # a user's file
 BY_URL = "openai:"  # --judge openai:MODEL --judge-base-url URL
+PERCEPTION_ERROR = "perception-error:"  # before a judge's name: VLMEvalKit's run asks it for the kinds of errors, too
 
 Api = Literal["anthropic", "bedrock", "openai"]
 APIS: tuple[Api, ...] = get_args(Api)
@@ -66,6 +67,7 @@ def load_judges(environment: Mapping[str, str] = os.environ) -> dict[str, JudgeC
 
 def find_judge(name: str, base_url: str | None = None) -> JudgeConfig | None:
     """The judge of that name; None when it is none of ours."""
+    name = name.removeprefix(PERCEPTION_ERROR)
     if name.startswith(BY_URL):
         if not base_url:
             raise InputError(f"judge {name}: has no address; add --judge-base-url, such as http://127.0.0.1:8000/v1")

@@ -9,7 +9,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
-from capcurr_plugin.evaluation.run_folders import PERCEPTION_ERROR
+from capcurr_plugin.judge.config import PERCEPTION_ERROR
 
 _within = threading.local()  # an evaluation that calls another class's
 

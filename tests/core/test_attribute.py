@@ -1,6 +1,8 @@
 """`capcurr attribute`, through the real SDK at a local judge that knows the kind of every planted error."""
 
 import json
+import threading
+import time
 from collections import Counter
 
 import local_servers as servers
@@ -104,6 +106,24 @@ def test_the_numbers_are_those_that_were_planted(world):
     assert lengths["all"]["rows"] == 150 and lengths["right"]["rows"] + lengths["wrong"]["rows"] == 150
     assert sum(lengths["all"]["histogram"]["counts"]) == 150
     assert summary["spend"]["calls"] == 60  # 10 of RealWorldQA are asked with the same words and pictures
+
+
+def test_no_more_calls_than_asked_for_are_under_way_and_no_fewer(world):
+    world.plant("M", kinds_for(40))
+    under_way, most, lock = 0, 0, threading.Lock()
+
+    def answer(body):
+        nonlocal under_way, most
+        with lock:
+            under_way += 1
+            most = max(most, under_way)
+        time.sleep(0.2)
+        with lock:
+            under_way -= 1
+        return oracle(body)
+
+    assert world(answer, "--parallel", "4") == 0
+    assert most == 4
 
 
 def test_a_second_run_pays_for_nothing(world, capsys):

@@ -167,6 +167,17 @@ def test_without_a_key_for_the_judge_nothing_starts(clone, capsys, monkeypatch):
     assert not (clone / "outputs").exists()
 
 
+def test_the_kinds_of_errors_can_be_asked_for_too(clone, capsys, monkeypatch):
+    words = ["eval", "Qwen3_VL_8B_Staged", "--dry-run", "--judge"]
+    assert main([*words, "perception-error:claude-haiku-4.5"]) == 0
+    assert "--judge perception-error:claude-haiku-4.5" in capsys.readouterr().out
+    assert main([*words, "perception-error:Qwen/VL", "--judge-base-url", "http://h/v1"]) == 0
+    assert "--judge perception-error:openai:Qwen--VL --judge-base-url" in capsys.readouterr().out
+    monkeypatch.delenv("ANTHROPIC_API_KEY")
+    words = ["Qwen3_VL_8B_Staged", "--judge", "perception-error:claude-haiku-4.5"]
+    assert "no API key; set ANTHROPIC_API_KEY" in refused(capsys, *words)
+
+
 def test_without_a_vlmevalkit(clone, capsys, monkeypatch):
     monkeypatch.delenv("VLMEVALKIT_HOME")
     assert "VLMEvalKit is not here; pip install ms-vlmeval, or set VLMEVALKIT_HOME" in refused(

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from numpy import ndarray
 
 SEED = 2026
+EVIDENCE = 0.88  # of a verdict: with 1, intervals of rates in small cells hold the truth in 94 % of audits, not in 95
 
 
 @dataclass(frozen=True)
@@ -220,7 +221,7 @@ def _shares(both: Joined, seed: int, draws: int) -> tuple[ndarray, ndarray]:
         possible = counts[cells]
         value[0][cells] += size / total * possible / possible.sum()
         prior = weight * _prior(truths, said)
-        of_stratum = stratum_draws(possible.ravel(), size, generator, draws, prior.ravel())
+        of_stratum = stratum_draws(possible.ravel(), size, generator, draws, prior.ravel(), EVIDENCE)
         drawn[(slice(None), *cells)] += size / total * of_stratum.reshape(draws, *possible.shape)
     return value, drawn
 

@@ -174,12 +174,17 @@ def audited_shares(
 
 
 def stratum_draws(
-    counts: ndarray, size: int, generator: Generator, draws: int = DRAWS, prior: ndarray | None = None
+    counts: ndarray,
+    size: int,
+    generator: Generator,
+    draws: int = DRAWS,
+    prior: ndarray | None = None,
+    evidence: float = 1.0,
 ) -> ndarray:
     """Draws of a stratum's shares: what was audited is known, the rest is as likely as the audit and a prior say, which
-    is flat unless it is given."""
+    is flat unless it is given. Evidence is what one audited verdict weighs in that."""
     audited = int(counts.sum())
-    shares = generator.dirichlet(counts + (1 / len(counts) if prior is None else prior), draws)
+    shares = generator.dirichlet(evidence * counts + (1 / len(counts) if prior is None else prior), draws)
     if size <= audited:
         return (counts / audited)[None].repeat(draws, axis=0)
     rest = generator.multinomial(size - audited, shares)

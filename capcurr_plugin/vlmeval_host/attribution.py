@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +37,14 @@ def attribute_beside(predictions: Path, judge_kwargs: Mapping[str, Any], votes: 
         models = read_models([predictions.parent], {benchmark.name: benchmark}, load_suites(), settings, warnings)
         models = {name: model for name, model in models.items() if predictions.stem == f"{name}_{benchmark.name}"}
         config = find_attributor(judge, judge_kwargs.get("api_base"))
-        asked = host_judge(config, judge_kwargs).judge
+        parallel = int(judge_kwargs.get("nproc") or PARALLEL)
+        asked = replace(host_judge(config, judge_kwargs).judge, parallel=parallel)
         job = Job(
             output,
             asked,
             Asking(asked.config, votes, images_folder(output)),
             Path(LMUDataRoot()),
             Sampled(None, SEED),
-            int(judge_kwargs.get("nproc") or PARALLEL),
         )
         facts = {"folders": [str(predictions.parent)], "suite": benchmark.name}
         with job.alone():

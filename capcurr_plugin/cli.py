@@ -13,7 +13,7 @@ from capcurr_plugin.errors import InputError, JobError
 # name -> (module with add_arguments and run, help). A name with a space belongs to a group.
 COMMANDS = {
     "doctor": ("capcurr_plugin.doctor", "show what is installed, what works, and how to mend what does not"),
-    "demo": ("capcurr_plugin.demo", "see the parts at work on a small built-in data set"),
+    "demo": ("capcurr_plugin.toyworld.demo", "see the whole loop in a toy world, on this machine's CPU"),
     "audit": ("capcurr_plugin.attribution.audit", "say which of a judge's verdicts are right, and how good it is"),
     "recipes": ("capcurr_plugin.recipes", "list the published runs, and show the command that runs one"),
     "train": ("capcurr_plugin.verl_host.train", "train a backbone: the stages of a recipe, each a run of verl"),

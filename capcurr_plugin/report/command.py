@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections.abc import Iterator, Sequence, Sized
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ and needs no network; each figure is also written as SVG and PNG to OUT_figures.
 
 OPTIONS = ("--results", "--attribution", "--train", "--rows", "--order")
 TITLE = "Capability curriculum"
+MAX_ABOUT = 20_000  # characters
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,6 +55,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(name, metavar=metavar, type=Path, nargs="+", action="extend", default=[], help=text)
     add_file_arguments(parser)
     parser.add_argument("--title", default=TITLE, help="of the page")
+    parser.add_argument(
+        "--about", metavar="FILE.txt", type=Path, help="what readers should know first, in paragraphs, below the title"
+    )
     parser.add_argument(
         "--errors",
         metavar="N",
@@ -87,8 +92,9 @@ def run(args: argparse.Namespace) -> int:
             numbers["errors"] = errors.numbers()
             sections.append(errors_section(errors))
         figures = write_pictures(folder, [section.picture for section in sections if section.picture])
-        note = f"{bad.count:,} bad rows are left out." if bad.count else ""
-        for piece in page(args.title, sections, note):
+        notes = _paragraphs(args.about) if args.about else []
+        notes += [f"{bad.count:,} bad rows are left out."] if bad.count else []
+        for piece in page(args.title, sections, notes):
             file.write(piece.encode("utf-8", "backslashreplace"))  # a name may hold bytes that are no UTF-8
         size = file.tell()
     summary = {"output": str(args.output), "bytes": size, "figures": list(map(str, figures)), **numbers}
@@ -144,6 +150,17 @@ def sections_of(numbers: dict[str, Any]) -> list[Section]:
     }
     made = [make(numbers[name]) for name, make in makers.items() if numbers.get(name)]
     return [section for one in made for section in (one if isinstance(one, list) else [one])]
+
+
+def _paragraphs(path: Path) -> list[str]:
+    try:
+        with path.open(encoding="utf-8") as file:
+            text = file.read(MAX_ABOUT + 1)
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"--about {path}: cannot be read ({getattr(error, 'strerror', 'it is no UTF-8')})") from None
+    if len(text) > MAX_ABOUT:
+        raise InputError(f"--about {path}: has over {MAX_ABOUT:,} characters")
+    return [" ".join(part.split()) for part in re.split(r"\n\s*\n", text) if part.strip()]
 
 
 def _check(args: argparse.Namespace) -> Path:

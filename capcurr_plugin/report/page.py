@@ -62,7 +62,7 @@ PAGE = """\
 <body>
 <main>
 <h1>{title}</h1>
-{note}{contents}"""
+{notes}{contents}"""
 END = """\
 </main>
 {script}</body>
@@ -99,8 +99,8 @@ details { margin: .4rem 0; } summary { cursor: pointer; font-size: .9rem; }
 """
 
 
-def page(title: str, sections: Sequence[Section], note: str = "") -> Iterator[str]:
-    """In pieces. `note`: what holds for the whole page."""
+def page(title: str, sections: Sequence[Section], notes: Sequence[str] = ()) -> Iterator[str]:
+    """In pieces. `notes`: paragraphs on what holds for the whole page."""
     parts = [section.part for section in sections if section.part]
     style = STYLE + "".join(part.style for part in parts)
     script = "".join(part.script for part in parts)
@@ -108,7 +108,7 @@ def page(title: str, sections: Sequence[Section], note: str = "") -> Iterator[st
         title=escape(shown(title)),
         policy=_policy(style, script),
         style=style,
-        note=f"<p>{escape(note)}</p>\n" if note else "",
+        notes="".join(f"<p>{escape(printable(note))}</p>\n" for note in notes),
         contents=_contents(sections) if len(sections) > 1 else "",
     )
     for section in sections:

@@ -1,4 +1,4 @@
-"""VisOnlyQA's two evaluation sets as VLMEvalKit data sets. Imports VLMEvalKit.
+"""VisOnlyQA's two evaluation sets, and the toy world's, as VLMEvalKit data sets. Imports VLMEvalKit.
 
 VLMEvalKit has a set of its own with a similar name, less one task and with another prompt. These hold all tasks; the
 tables are built by `capcurr data visonlyqa` and lie in LMUData.
@@ -7,9 +7,10 @@ tables are built by `capcurr data visonlyqa` and lie in LMUData.
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from vlmeval.dataset.image_mcq import ImageMCQDataset  # pyright: ignore[reportMissingImports]
+from vlmeval.dataset.image_vqa import MathVista  # pyright: ignore[reportMissingImports]
 from vlmeval.dataset.utils import build_judge  # pyright: ignore[reportMissingImports]
 from vlmeval.dataset.utils.multiple_choice import (  # pyright: ignore[reportMissingImports]
     extract_answer_from_item,
@@ -18,19 +19,16 @@ from vlmeval.dataset.utils.multiple_choice import (  # pyright: ignore[reportMis
 from vlmeval.smp import LMUDataRoot, dump, get_intermediate_file_path, load  # pyright: ignore[reportMissingImports]
 from vlmeval.utils import track_progress_rich  # pyright: ignore[reportMissingImports]
 
-NAMES = ("VisOnlyQA-Synthetic", "VisOnlyQA-Real")
+VISONLYQA = ("VisOnlyQA-Synthetic", "VisOnlyQA-Real")
+OF_DEMO = "set LMUData to data/LMUData of a folder that capcurr demo has made; it holds"
 RULE = "the letters of all figures that fit"  # the log of a row that no judge is asked about
 
 
 class VisOnlyQA(ImageMCQDataset):
-    DATASET_URL = dict.fromkeys(NAMES, "")
+    DATASET_URL = dict.fromkeys(VISONLYQA, "")
 
     def prepare_tsv(self, url: str, file_md5: str | None = None) -> Any:
-        path = Path(LMUDataRoot(), f"{self.dataset_name}.tsv")
-        if not path.exists():
-            raise FileNotFoundError(
-                f"{path}: is not there; build it from the public files: capcurr data visonlyqa FILE... {path}"
-            )
+        _check_built(self.dataset_name, "build it from the public files: capcurr data visonlyqa FILE...")
         return super().prepare_tsv(url, file_md5)
 
     def build_prompt(self, line: Any) -> list[dict[str, Any]]:
@@ -67,6 +65,34 @@ class VisOnlyQA(ImageMCQDataset):
     @staticmethod
     def _takes_several(line: Mapping[str, Any]) -> bool:
         return str(line["question_type"]) == "multiple_answers"
+
+
+class ToyWorldPerception(ImageMCQDataset):
+    """In MMStar's shape."""
+
+    DATASET_URL: ClassVar = {"ToyWorld_Perception": ""}
+
+    def prepare_tsv(self, url: str, file_md5: str | None = None) -> Any:
+        _check_built(self.dataset_name, OF_DEMO)
+        return super().prepare_tsv(url, file_md5)
+
+
+class ToyWorldReasoning(MathVista):
+    DATASET_URL: ClassVar = {"ToyWorld_Reasoning": ""}
+
+    def prepare_tsv(self, url: str, file_md5: str | None = None) -> Any:
+        _check_built(self.dataset_name, OF_DEMO)
+        return super().prepare_tsv(url, file_md5)
+
+
+DATASETS = (VisOnlyQA, ToyWorldPerception, ToyWorldReasoning)
+
+
+def _check_built(name: str, how: str) -> None:
+    """There is no address to download it from."""
+    path = Path(LMUDataRoot(), f"{name}.tsv")
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: is not there; {how} {path}")
 
 
 def _verdict(model: Any, row: Mapping[str, Any], dataset: str, several: bool) -> Any:

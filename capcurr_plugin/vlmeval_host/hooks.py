@@ -15,13 +15,14 @@ from capcurr_plugin.vlmeval_host.rebind import rebind
 
 def at_datasets(module: Any) -> None:
     """`vlmeval.dataset`"""
-    from capcurr_plugin.vlmeval_host.datasets import NAMES, VisOnlyQA
+    from capcurr_plugin.vlmeval_host.datasets import DATASETS
     from capcurr_plugin.vlmeval_host.evaluations import wrap_evaluations
 
-    if VisOnlyQA not in module.DATASET_CLASSES:
-        module.DATASET_CLASSES.insert(0, VisOnlyQA)
-        module.SUPPORTED_DATASETS.extend(NAMES)
-        module.VisOnlyQA = VisOnlyQA  # by this name a configuration of run.py finds it
+    if DATASETS[0] not in module.DATASET_CLASSES:
+        for dataset in DATASETS:
+            module.DATASET_CLASSES.insert(0, dataset)
+            module.SUPPORTED_DATASETS.extend(dataset.DATASET_URL)
+            setattr(module, dataset.__name__, dataset)  # by this name a configuration of run.py finds it
         wrap_evaluations(module.DATASET_CLASSES)
 
 

@@ -1,91 +1,151 @@
-"""`capcurr demo` in an environment without hosts."""
+"""`capcurr demo` without its hosts: what it refuses, and how its steps are told, recorded and gone on with."""
 
-import re
+import json
+import os
+import sys
+from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
+from row_samples import error_line
 
 from capcurr_plugin.cli import main
+from capcurr_plugin.errors import InputError, JobError
+from capcurr_plugin.toyworld.demo import _settings
+from capcurr_plugin.toyworld.loop import Loop, Training, model_name, runs
+from capcurr_plugin.toyworld.running import Record, Step, Workshop, memory_below, told
+
+PYTHONS = dict.fromkeys(("core", "verl", "vlmeval"), Path(sys.executable))
 
 
-@pytest.fixture
-def demo(capsys, monkeypatch):
-    """Runs the demo and returns its exit code and what it printed."""
-    monkeypatch.delenv("VLMEVALKIT_HOME", raising=False)
-
-    def run(*arguments):
-        code = main(["demo", *map(str, arguments)])
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
-
-    return run
+def demo(tmp_path, *words):
+    pythons = ["--verl-python", sys.executable, "--vlmeval-python", sys.executable]
+    return main(["demo", "--out", str(tmp_path / "demo"), *pythons, *words])
 
 
-def test_demo_writes_both_files(demo, tmp_path):
-    folder = tmp_path / "new" / "folder"
-    code, _, errors = demo("--out", folder)
-    assert (code, errors) == (0, "")
-    assert sorted(file.name for file in folder.iterdir()) == ["rows.parquet", "verl.parquet"]
-    rows = pq.read_table(folder / "rows.parquet").to_pylist()
-    assert len(rows) == len({row["index"] for row in rows}) == 12
-    assert {row["capability"] for row in rows} == {"perception", "textual_reasoning", "visual_reasoning"}
-    verl = pq.read_table(folder / "verl.parquet").to_pylist()
-    assert len(verl) == 12
-    assert {"prompt", "reward_model", "data_source"} <= set(verl[0])
+def settings_of(**words):
+    from argparse import Namespace
+
+    return _settings(Namespace(**{"quick": True, "compare": False, "seeds": [1], **words}))
 
 
-def test_demo_tells_the_rewards(demo, tmp_path):
-    _, text, _ = demo("--out", tmp_path)
-    lines = re.findall(r"^(\w+) +(\S+) +(\S+) +([01]) +([01]) +(\d\.\d\d)$", text, re.MULTILINE)
-    assert lines == [
-        ("perception", "A", "A", "1", "1", "1.00"),
-        ("perception", "B", r"\text{(B)}", "1", "1", "1.00"),
-        ("textual_reasoning", "7", "7.0", "1", "1", "1.00"),
-        ("visual_reasoning", "12", "8", "0", "1", "0.10"),
-        ("visual_reasoning", "1/4", r"\frac{1}{4}", "1", "0", "0.90"),
-        ("visual_reasoning", "11", "(none)", "0", "0", "0.00"),
-    ]
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--seeds", "1", "1"], "--seeds: give different whole numbers"),
+        (["--seeds", "0"], "--seeds: give different whole numbers"),
+        (["--verl-python", "/none"], "--verl-python /none: no such file"),
+    ],
+)
+def test_wrong_input(words, said, tmp_path, capsys):
+    assert demo(tmp_path, *words) == 2
+    assert said in error_line(capsys)
+    assert not (tmp_path / "demo").exists()
 
 
-def test_demo_says_what_is_not_real(demo, tmp_path):
-    _, text, _ = demo("--out", tmp_path)
-    assert "no model was trained, served or judged" in text
-    assert "made-up responses" in text
+def test_a_folder_with_other_files_is_left_alone(tmp_path, capsys):
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "demo" / "mine.txt").write_text("mine")
+    assert demo(tmp_path) == 2
+    assert "holds other files" in error_line(capsys)
+    assert [path.name for path in (tmp_path / "demo").iterdir()] == ["mine.txt"]
 
 
-def test_demo_shows_what_is_installed_and_the_commands(demo, tmp_path):
-    _, text, _ = demo("--out", tmp_path)
-    assert "capcurr-plugin: " in text
-    assert "verl: not installed in this environment" in text
-    assert text.count("$ capcurr data convert ") == 2
+def test_a_folder_that_cannot_be_made(tmp_path, capsys):
+    (tmp_path / "demo").write_text("mine")
+    assert demo(tmp_path) == 2
+    assert "demo: cannot be made" in error_line(capsys)
 
 
-def test_demo_again_into_the_same_folder(demo, tmp_path):
-    assert demo("--out", tmp_path)[0] == 0
-    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
-    assert demo("--out", tmp_path)[0] == 0
-    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+def test_other_settings_and_a_damaged_record_are_refused(tmp_path):
+    Workshop.open(tmp_path / "demo", PYTHONS, settings_of().record())
+    Workshop.open(tmp_path / "demo", PYTHONS, settings_of().record())
+    with pytest.raises(InputError, match="holds a demo with other settings"):
+        Workshop.open(tmp_path / "demo", PYTHONS, settings_of(compare=True).record())
+    (tmp_path / "demo" / "demo.json").write_text('{"settings"')
+    with pytest.raises(InputError, match="is damaged"):
+        Workshop.open(tmp_path / "demo", PYTHONS, settings_of().record())
 
 
-def test_demo_into_the_default_folder(demo, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert demo()[0] == 0
-    assert sorted(file.name for file in tmp_path.rglob("*")) == ["demo", "rows.parquet", "verl.parquet"]
+def test_each_recipe_and_seed_is_a_run_with_a_model():
+    settings = settings_of(compare=True, seeds=[1, 2])
+    assert runs(settings) == [("staged", 1), ("merged", 1), ("staged", 2), ("merged", 2)]
+    assert [model_name(*run) for run in runs(settings)] == ["Toy_Staged", "Toy_Merged", "Toy_Staged_2", "Toy_Merged_2"]
 
 
-@pytest.mark.parametrize("below", ["", "folder"])
-def test_demo_at_an_existing_file(below, demo, tmp_path):
-    file = tmp_path / "file"
-    file.write_text("mine")
-    code, text, errors = demo("--out", file / below)
-    assert (code, text, errors.count("\n")) == (2, "", 1)
-    assert str(file) in errors
-    assert file.read_text() == "mine"
+def test_merged_has_the_steps_of_all_stages():
+    words = {recipe: Training(steps=8).words(recipe) for recipe in ("staged", "merged")}
+    assert "trainer.total_training_steps=8" in words["staged"]
+    assert "trainer.total_training_steps=24" in words["merged"]
+    differing = set(words["staged"]) ^ set(words["merged"])
+    assert {word.partition("=")[0] for word in differing} == {"trainer.total_training_steps"}
 
 
-def test_demo_that_cannot_write_says_so_in_one_line(demo, tmp_path):
-    (tmp_path / "rows.parquet").mkdir()
-    code, _, errors = demo("--out", tmp_path)
-    assert code in (1, 2)
-    assert errors.count("\n") == 1, errors
-    assert "rows.parquet" in errors
+class Steps(Loop):
+    """Three steps that write their names; the second fails as often as it is told to."""
+
+    fails = 0
+
+    def steps(self):
+        for name in ("one", "two", "three"):
+            yield Step(name, f"Do {name}", 1), lambda name=name: self.do(name)
+
+    def do(self, name):
+        if name == "two" and type(self).fails:
+            type(self).fails -= 1
+            raise JobError("two: it ended with 1")
+        with (self.workshop.folder / "said.txt").open("a") as file:
+            file.write(f"{name}\n")
+
+
+def test_a_second_run_goes_on_where_the_first_one_failed(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(Steps, "fails", 1)
+    settings = settings_of()
+    with pytest.raises(JobError, match="two"):
+        Steps(Workshop.open(tmp_path / "demo", PYTHONS, settings.record()), settings).run()
+    first = capsys.readouterr().out
+    assert "[1/3] Do one (about 1 s)" in first and "[3/3]" not in first
+    Steps(Workshop.open(tmp_path / "demo", PYTHONS, settings.record()), settings).run()
+    again = capsys.readouterr().out
+    assert "[1/3] Do one: done before" in again and "[3/3] Do three (about 1 s)" in again
+    assert (tmp_path / "demo" / "said.txt").read_text() == "one\ntwo\nthree\n"
+    record = Record(**json.loads((tmp_path / "demo" / "demo.json").read_text()))
+    assert record.done == ["one", "two", "three"]
+    assert set(record.seconds) == {"one", "two", "three"}
+
+
+def test_a_command_that_fails_says_where_its_log_is(tmp_path, capsys):
+    workshop = Workshop.open(tmp_path / "demo", PYTHONS, {})
+    with pytest.raises(JobError, match=r"convert: it ended with 2; all it said is in .*/logs/convert\.log"):
+        workshop.capcurr("core", "convert", "data", "convert", tmp_path / "none.jsonl", tmp_path / "out.jsonl")
+    printed = capsys.readouterr()
+    assert f"$ capcurr data convert {tmp_path}/none.jsonl" in printed.out
+    assert "none.jsonl: no such file" in printed.err
+    assert "none.jsonl: no such file" in (tmp_path / "demo" / "logs" / "convert.log").read_text()
+
+
+def test_a_server_lasts_as_long_as_its_block(tmp_path):
+    import requests
+
+    workshop = Workshop.open(tmp_path / "demo", PYTHONS, {})
+    with workshop.serving("core", "oracle", "capcurr_plugin.toyworld.rules", "oracle") as url:
+        assert requests.get(f"{url}/v1/models", timeout=10).json()["data"][0]["id"] == "rules-oracle"
+        assert requests.post(f"{url}/v1/chat/completions", json={"messages": 3}, timeout=10).status_code == 400
+    with pytest.raises(requests.ConnectionError):
+        requests.get(f"{url}/v1/models", timeout=10)
+
+
+def test_a_server_that_cannot_start_is_told(tmp_path):
+    workshop = Workshop.open(tmp_path / "demo", PYTHONS, {})
+    with (
+        pytest.raises(JobError, match="writer: the server ended before it was up"),
+        workshop.serving("core", "writer", "capcurr_plugin.toyworld.rules", "painter"),
+    ):
+        pass
+
+
+def test_the_memory_of_all_processes_is_noted(tmp_path):
+    assert memory_below(os.getpid()) > 20 << 20
+    workshop = Workshop.open(tmp_path / "demo", PYTHONS, {})
+    with told(Step("big", "Take memory", 3), 1, 1, workshop):
+        workshop.run("core", "big", "-c", "import time; x = bytearray(300 << 20); time.sleep(3)")
+    assert workshop.record.peak_memory_mb > 300

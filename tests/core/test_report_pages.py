@@ -50,6 +50,25 @@ def page_of(tmp_path: Path, *options: Any) -> Cells:
     return Cells((tmp_path / "out.html").read_text())
 
 
+def test_what_readers_should_know_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rated(tmp_path, "rows.jsonl", ("perception", 0.5))
+    rows = ["--rows", tmp_path / "rows.jsonl"]
+    about = tmp_path / "about.txt"
+    about.write_text("A toy:\nno claim.\n\n<b>Second</b> \u202eparagraph.\n")
+    page_of(tmp_path, *rows, "--about", about)
+    capsys.readouterr()
+    assert "<p>A toy: no claim.</p>\n<p>&lt;b&gt;Second&lt;/b&gt; " in texts(tmp_path)
+    assert "\u202e" not in texts(tmp_path)
+    about.write_bytes(b"\xff")
+    assert report(tmp_path / "out.html", *rows, "--about", about) == 2
+    assert "about.txt: cannot be read (it is no UTF-8)" in error_line(capsys)
+    about.write_text("x" * 20_001)
+    assert report(tmp_path / "out.html", *rows, "--about", about) == 2
+    assert "has over 20,000 characters" in error_line(capsys)
+    assert report(tmp_path / "out.html", *rows, "--about", tmp_path / "none.txt") == 2
+    assert "none.txt: cannot be read (No such file or directory)" in error_line(capsys)
+
+
 def texts(tmp_path: Path) -> str:
     return (tmp_path / "out.html").read_text()
 

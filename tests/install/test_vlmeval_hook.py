@@ -70,7 +70,7 @@ def test_active_under_every_python_of_this_machine(make_venv, python):
     venv = make_venv(base=python)
     venv.install("uv")
     assert ask_everywhere(venv) == ["fork", "True", "spawn", "True", "self", "True"]
-    assert "12 rows -> demo/verl.parquet" in venv.call(venv.folder / "bin" / "capcurr", "demo")
+    assert venv.converts_rows()
 
 
 def test_late_install_into_a_running_process(make_venv):

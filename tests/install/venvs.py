@@ -1,5 +1,6 @@
 """Fresh environments, a stand-in for VLMEvalKit's modules, and third-party plugins: what an installation meets."""
 
+import json
 import os
 import subprocess
 import sys
@@ -16,6 +17,7 @@ STAND_IN = {
     "vlmeval/config.py": "supported_VLM = {}\n",
     "vlmeval/dataset/__init__.py": "from .utils import build_judge\nDATASET_CLASSES = []\nSUPPORTED_DATASETS = []\n",
     "vlmeval/dataset/image_mcq.py": "class ImageMCQDataset: pass\n",
+    "vlmeval/dataset/image_vqa.py": "class MathVista: pass\n",
     "vlmeval/dataset/utils/multiple_choice.py": "extract_answer_from_item = report_acc = None\n",
     "vlmeval/utils.py": "track_progress_rich = None\n",
     "vlmeval/dataset/utils/__init__.py": "from .judge_util import build_judge\n",
@@ -54,6 +56,15 @@ class Venv:
 
     def run(self, source: str, *options: str, **settings: str) -> str:
         return self.call(self.python, *options, "-c", textwrap.dedent(source), **settings)
+
+    def converts_rows(self) -> bool:
+        """A command that needs nothing but the plugin's own dependencies."""
+        folder = self.folder.parent
+        row = {"index": "1", "problem": "What is 1 + 1?", "answer": "2", "images": [], "source": "s"}
+        (folder / "rows.jsonl").write_text(json.dumps(row | {"capability": "textual_reasoning"}) + "\n")
+        words = ("data", "convert", "rows.jsonl", "rows.parquet", "--to", "verl")
+        said = self.call(self.folder / "bin" / "capcurr", *words)
+        return "1 rows -> rows.parquet" in said and (folder / "rows.parquet").exists()
 
     def install(self, how: str) -> None:
         """As users do: "pip", "pip -e", "uv" or "uv -e"."""

@@ -1,6 +1,6 @@
 """verl's own data set reads what `capcurr data convert --to verl` writes."""
 
-from importlib.resources import as_file, files
+from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
@@ -12,8 +12,7 @@ from capcurr_plugin.prompt import UNIFIED_PROMPT
 
 @pytest.fixture
 def source():
-    with as_file(files("capcurr_plugin") / "demo_data") as folder:
-        yield folder / "rows.jsonl"
+    return Path(__file__).with_name("sample_rows") / "rows.jsonl"
 
 
 class NoProcessor:

@@ -1,0 +1,78 @@
+"""`capcurr demo`: the whole loop on a laptop's CPU, in real verl and real VLMEvalKit."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from capcurr_plugin import environments
+from capcurr_plugin.errors import InputError, JobError
+from capcurr_plugin.evaluation.serve import ended_by_signals
+from capcurr_plugin.toyworld.lessons import Mix
+from capcurr_plugin.toyworld.loop import Loop, Settings, Training
+from capcurr_plugin.toyworld.running import Host, Workshop
+from capcurr_plugin.toyworld.world import Sizes
+
+DESCRIPTION = """\
+Go through the whole loop in a toy world: questions from captions, a filter, pass rates, a curriculum; three stages of
+GRPO by verl, on the CPU; scores by VLMEvalKit; the first error of each wrong answer, by an oracle that knows every
+scene; and one page of it all. A tiny model is made, nothing is downloaded but packages. Run it again after a stop of
+any kind: it goes on where it stopped."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = DESCRIPTION
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--out", metavar="DIR", type=Path, default=Path("demo"), help="default: %(default)s")
+    parser.add_argument("--quick", action="store_true", help="less of everything: to see it run, not to see it learn")
+    parser.add_argument("--compare", action="store_true", help="train merged, too: all capabilities at once")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1], metavar="N", help="of the training; default: 1")
+    parser.add_argument("--verl-python", metavar="FILE", type=Path, help="of an environment with verl and this plugin")
+    parser.add_argument("--vlmeval-python", metavar="FILE", type=Path, help="the same for ms-vlmeval")
+
+
+def run(args: argparse.Namespace) -> int:
+    settings = _settings(args)
+    with ended_by_signals():
+        workshop = Workshop.open(args.out, _pythons(args), settings.record())
+        start = time.monotonic()
+        Loop(workshop, settings).run()
+    memory = workshop.record.peak_memory_mb / 1024
+    print(f"\nall of it took {(time.monotonic() - start) / 60:.1f} min, and at most {memory:.1f} GB of memory")
+    print((args.out / "results.md").read_text())
+    print(f"the page: {args.out / 'report.html'}")
+    return 0
+
+
+def _settings(args: argparse.Namespace) -> Settings:
+    recipes = ("staged", "merged") if args.compare else ("staged",)
+    if len(set(args.seeds)) < len(args.seeds) or min(args.seeds) < 1:
+        raise InputError("--seeds: give different whole numbers from 1 on")
+    quick = bool(args.quick)
+    return Settings(
+        seeds=args.seeds,
+        recipes=recipes,
+        sizes=Sizes(240, 120, 120, 32, 100) if quick else Sizes(),
+        lessons=200 if quick else 300,
+        mix=Mix(),
+        answers=4 if quick else 8,
+        training=Training(steps=8 if quick else 24),
+    )
+
+
+def _pythons(args: argparse.Namespace) -> dict[Host, Path]:
+    """The environments are made where they are not given."""
+    given: dict[Host, Path | None] = {"verl": args.verl_python, "vlmeval": args.vlmeval_python}
+    pythons: dict[Host, Path] = {"core": Path(sys.executable)}
+    for host, python in given.items():
+        if python and not python.is_file():
+            raise InputError(f"--{host}-python {python}: no such file")
+        if not python and not (environments.CHECKOUT / "pyproject.toml").exists():
+            raise InputError(f"run the demo in a clone of the project, or name an environment with --{host}-python")
+        try:
+            pythons[host] = python.absolute() if python else environments.ensure(host)
+        except environments.EnvironmentFailed as error:
+            raise JobError(str(error)) from None
+    return pythons

@@ -1,0 +1,146 @@
+"""Questions about scenes, each with its answer and with the thinking that leads there, by rules alone."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from capcurr_plugin.data.mcq import question_text
+from capcurr_plugin.rows import IMAGE_MARK, OPTION_LETTERS
+from capcurr_plugin.toyworld.scenes import COLORS, PLACES, SHAPES, Part, Scene, part_of
+
+COUNTS = ("1", "2", "3", "4")
+LARGEST = 9  # number in a sum
+REQUEST = "Answer with the letter of the right option only."
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A question with options, in no order."""
+
+    question: str
+    right: str
+    options: tuple[str, ...]
+    thinking: str
+
+
+@dataclass(frozen=True)
+class Asked:
+    problem: str
+    answer: str
+    thinking: str  # that leads there, one statement to a sentence
+    options: Sequence[str] = ()  # as they are lettered
+
+    @property
+    def response(self) -> str:
+        return response(self.thinking, self.answer)
+
+
+def response(thinking: str, answer: str) -> str:
+    """In the unified format."""
+    return f"<think> {thinking} </think> \\boxed{{{answer}}}"
+
+
+# Perception: each is asked about a scene, and answered by one who sees `seen`
+
+
+def color_question(scene: Scene, seen: Scene, dice: random.Random) -> Draft:
+    place = dice.choice(scene.things).place
+    color = seen.at(place).color
+    return Draft(f"What color is the shape at the {place}?", color, tuple(COLORS), f"{place}: {color}.")
+
+
+def shape_question(scene: Scene, seen: Scene, dice: random.Random) -> Draft:
+    place = dice.choice(scene.things).place
+    shape = seen.at(place).shape
+    return Draft(f"What shape is at the {place}?", shape, SHAPES, f"{place}: {shape}.")
+
+
+def place_question(scene: Scene, seen: Scene, dice: random.Random) -> Draft:
+    """Of something that occurs once; where there is no such thing, its colour is asked for."""
+    names = [thing.name for thing in scene.things]
+    single = [thing for thing in scene.things if names.count(thing.name) == 1]
+    if not single:
+        return color_question(scene, seen, dice)
+    thing = dice.choice(single)
+    place = next((one.place for one in seen.things if one.name == thing.name), thing.place)
+    return Draft(f"Where is the {thing.name}?", place, PLACES, f"{thing.name}: {place}.")
+
+
+def count_question(scene: Scene, seen: Scene, dice: random.Random) -> Draft:
+    word = _occurring(scene, dice)
+    count = max(1, len(seen.with_word(word)))  # none is no option
+    return Draft(f"How many {plural(word)} are there?", str(count), COUNTS, counted(word, count))
+
+
+Ask = Callable[[Scene, Scene, random.Random], Draft]
+DETAILS: tuple[Ask, ...] = (color_question, shape_question, count_question)
+SPATIAL: tuple[Ask, ...] = (place_question,)
+
+
+def lettered(draft: Draft, dice: random.Random) -> Asked:
+    options = dice.sample(draft.options, len(draft.options))
+    by_letter = dict(zip(OPTION_LETTERS, options, strict=True))
+    answer = OPTION_LETTERS[options.index(draft.right)]
+    return Asked(question_text(draft.question, by_letter, REQUEST), answer, draft.thinking, options)
+
+
+def perception(scene: Scene, dice: random.Random, seen: Scene | None = None) -> Asked:
+    return lettered(dice.choice(DETAILS + SPATIAL)(scene, seen or scene, dice), dice)
+
+
+# Textual reasoning
+
+
+@dataclass(frozen=True)
+class Sum:
+    first: int
+    second: int
+    sign: str
+    third: int
+
+    @property
+    def problem(self) -> str:
+        return f"What is {self.first} + {self.second} {self.sign} {self.third}?"
+
+
+def textual_reasoning(dice: random.Random, part: Part, slip: Callable[[int], int] = lambda between: between) -> Asked:
+    """A sum of three numbers, the third of which may be taken away; `slip`: what the first two are taken to come to."""
+    while part_of((asked := _sum(dice)).problem) != part:
+        pass
+    between = slip(asked.first + asked.second)
+    result = between + asked.third if asked.sign == "+" else between - asked.third
+    steps = f"{asked.first} + {asked.second} = {between}. {between} {asked.sign} {asked.third} = {result}."
+    return Asked(asked.problem, str(result), steps)
+
+
+def _sum(dice: random.Random) -> Sum:
+    first, second = dice.randint(1, LARGEST), dice.randint(1, LARGEST)
+    sign = dice.choice("+-")
+    return Sum(first, second, sign, dice.randint(1, min(LARGEST, first + second) if sign == "-" else LARGEST))
+
+
+# Visual reasoning
+
+
+def visual_reasoning(scene: Scene, dice: random.Random, seen: Scene | None = None, missed: int = 0) -> Asked:
+    """Count, then compute; `missed`: of what is seen, but at least one is counted."""
+    word, more = _occurring(scene, dice), dice.randint(1, LARGEST)
+    count = max(1, len((seen or scene).with_word(word)) - missed)
+    problem = f"{IMAGE_MARK}Count the {plural(word)} and add {more}."
+    return Asked(problem, str(count + more), f"{counted(word, count)} {count} + {more} = {count + more}.")
+
+
+def _occurring(scene: Scene, dice: random.Random) -> str:
+    return dice.choice(sorted({word for thing in scene.things for word in (thing.color, thing.shape)}))
+
+
+def plural(word: str) -> str:
+    if word in COLORS:
+        return f"{word} shapes"
+    return f"{word}es" if word.endswith("s") else f"{word}s"
+
+
+def counted(word: str, count: int) -> str:
+    return f"{plural(word)}: {count}."

@@ -1,0 +1,214 @@
+"""What the demo's steps run on: commands in the hosts' environments, servers beside them, a record of what is done."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+import socket
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from capcurr_plugin.atomic import replacing
+from capcurr_plugin.errors import InputError, JobError
+from capcurr_plugin.evaluation.keeper import Kept
+
+Host = Literal["core", "verl", "vlmeval"]
+
+RECORD, LOGS = "demo.json", "logs"
+SERVER_SECONDS = 180.0  # that one may take to come up
+POLL_SECONDS = 0.2
+TELL_SECONDS = 1.0
+GRACE_SECONDS = 5.0  # a server has nothing to bring to an end
+SHOWN_LINES = 15  # of the log of a command that failed
+
+
+@dataclass
+class Record:
+    """What was done, in `demo.json`: a step that stands there is not done again."""
+
+    settings: Mapping[str, Any]
+    seconds: dict[str, float] = field(default_factory=dict)  # by step, added up over restarts
+    done: list[str] = field(default_factory=list)
+    peak_memory_mb: int = 0  # of all processes together, pages they share counted for each
+
+
+@dataclass
+class Workshop:
+    folder: Path
+    pythons: Mapping[Host, Path]
+    record: Record
+
+    @classmethod
+    def open(cls, folder: Path, pythons: Mapping[Host, Path], settings: Mapping[str, Any]) -> Workshop:
+        path = folder / RECORD
+        if not path.exists():
+            if folder.is_dir() and any(folder.iterdir()):
+                raise InputError(f"{folder}: holds other files; name a folder of its own with --out")
+            try:
+                (folder / LOGS).mkdir(parents=True)
+            except OSError as error:
+                raise InputError(f"{folder}: cannot be made ({error.strerror})") from None
+            workshop = cls(folder, pythons, Record(settings))
+            workshop.keep()
+            return workshop
+        try:
+            record = Record(**json.loads(path.read_text()))
+        except (ValueError, TypeError):
+            raise InputError(f"{path}: is damaged; remove {folder}, or name another folder with --out") from None
+        if record.settings != json.loads(json.dumps(settings)):
+            raise InputError(f"{folder}: holds a demo with other settings; name another folder with --out")
+        return cls(folder, pythons, record)
+
+    def keep(self) -> None:
+        with replacing(self.folder / RECORD) as file:
+            file.write(json.dumps(vars(self.record), indent=1).encode() + b"\n")
+
+    # Commands
+
+    def capcurr(self, host: Host, log: str, *words: object, **environment: str) -> None:
+        """A command of the plugin, in an environment; what it prints goes to the log."""
+        told = [str(word) for word in words]
+        print(f"      $ capcurr {shlex.join(told)}", flush=True)
+        self.run(host, log, "-m", "capcurr_plugin.cli", *told, **environment)
+
+    def run(self, host: Host, log: str, *words: object, **environment: str) -> None:
+        command = [str(self.pythons[host]), *map(str, words)]
+        path = self._log(log)
+        with path.open("ab", buffering=0) as sink:
+            kept = Kept(command, sink, environment={**os.environ, **_QUIET, **environment})
+            try:
+                while (code := kept.poll()) is None:
+                    time.sleep(POLL_SECONDS)
+            finally:
+                kept.end()
+        if code:
+            lines = "\n".join(f"      | {line}" for line in kept.last_lines(SHOWN_LINES))
+            print(lines, file=sys.stderr)
+            raise JobError(f"{log}: it ended with {code}; all it said is in {path}. Run the same command to go on")
+
+    @contextlib.contextmanager
+    def serving(self, host: Host, log: str, *words: object) -> Iterator[str]:
+        """A server of this project, as long as the block lasts: its address."""
+        port = _free_port()
+        url = f"http://127.0.0.1:{port}"
+        command = [str(self.pythons[host]), "-m", *map(str, words), "--port", str(port)]
+        with self._log(log).open("ab", buffering=0) as sink:
+            kept = Kept(command, sink, GRACE_SECONDS, environment={**os.environ, **_QUIET})
+            try:
+                _wait_for(url, kept, log)
+                yield url
+            finally:
+                kept.end()
+
+    def _log(self, name: str) -> Path:
+        return self.folder / LOGS / f"{name}.log"
+
+
+# No hub, and no more threads than processors: torch and tokenizers would each start as many again.
+_QUIET = {
+    "HF_HUB_OFFLINE": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "PYTHONUNBUFFERED": "1",
+}
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _wait_for(url: str, kept: Kept, log: str) -> None:
+    deadline = time.monotonic() + SERVER_SECONDS
+    while time.monotonic() < deadline:
+        if kept.poll() is not None:
+            raise JobError(f"{log}: the server ended before it was up: {' '.join(kept.last_lines(3))}")
+        try:
+            with urllib.request.urlopen(f"{url}/health", timeout=5):
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(POLL_SECONDS)
+    raise JobError(f"{log}: the server was not up after {SERVER_SECONDS:.0f} s")
+
+
+# Telling what runs
+
+
+@dataclass(frozen=True)
+class Step:
+    name: str
+    what: str  # and why, in a few words
+    seconds: float  # that it took on 2 cores
+
+
+@contextlib.contextmanager
+def told(step: Step, number: int, of: int, workshop: Workshop) -> Iterator[None]:
+    """Says what begins and how long that takes, shows the time while it runs, and writes down that it is done."""
+    print(f"[{number}/{of}] {step.what} (about {_clock(step.seconds)})", flush=True)
+    start, watch = time.monotonic(), _Watch(step, workshop.record)
+    try:
+        with watch:
+            yield
+        workshop.record.done.append(step.name)
+    finally:
+        seconds = time.monotonic() - start
+        workshop.record.seconds[step.name] = round(workshop.record.seconds.get(step.name, 0.0) + seconds, 1)
+        workshop.keep()
+    print(f"      done in {_clock(seconds)}", flush=True)
+
+
+def _clock(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.1f} min"
+
+
+class _Watch(threading.Thread):
+    """The time that has passed, on a terminal; and the most memory that was in use."""
+
+    def __init__(self, step: Step, record: Record) -> None:
+        super().__init__(daemon=True)
+        self._step, self._record, self._over = step, record, threading.Event()
+        self._shows = sys.stderr.isatty()
+
+    def __enter__(self) -> None:
+        self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self.join()
+
+    def run(self) -> None:
+        start = time.monotonic()
+        while not self._over.wait(TELL_SECONDS):
+            self._record.peak_memory_mb = max(self._record.peak_memory_mb, memory_below(os.getpid()) >> 20)
+            if self._shows:
+                passed = _clock(time.monotonic() - start)
+                print(f"\r      {passed} of about {_clock(self._step.seconds)} ", end="", file=sys.stderr, flush=True)
+        if self._shows:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def memory_below(pid: int) -> int:
+    """Bytes of a process and all that it started, where the system tells."""
+    parents: dict[int, int] = {}
+    sizes: dict[int, int] = {}
+    page = os.sysconf("SC_PAGE_SIZE")
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parents[int(folder.name)] = int((folder / "stat").read_text(errors="replace").rpartition(")")[2].split()[1])
+            sizes[int(folder.name)] = int((folder / "statm").read_text().split()[1]) * page
+        except (OSError, IndexError, ValueError):  # it has just ended
+            continue
+    below = {pid}
+    while new := {child for child, parent in parents.items() if parent in below and child not in below}:
+        below |= new
+    return sum(sizes.get(one, 0) for one in below)

@@ -1,0 +1,164 @@
+"""Coloured shapes in the four corners of a picture: what there is, how it is drawn, and how it is told in words."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import random
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from capcurr_plugin.errors import InputError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+COLORS = {"red": (220, 40, 40), "green": (40, 180, 60), "blue": (50, 80, 230), "yellow": (235, 210, 40)}
+SHAPES = ("circle", "square", "triangle", "cross")
+PLACES = ("top left", "top right", "bottom left", "bottom right")
+BACKGROUND = (245, 245, 245)
+SIDE = 112  # pixels; 16 image tokens of Qwen2.5-VL
+MARGIN = 8  # between a shape and the edges of its quarter
+
+# How many shapes a scene has; more of them are harder to tell apart.
+DIFFICULTIES = {1: (1, 2), 2: (2, 3), 3: (3, 4)}
+
+MAX_TRIES = 1_000  # for a scene that has not come yet
+
+Part = Literal["train", "validation", "test"]
+_PARTS: tuple[tuple[Part, int], ...] = (("train", 70), ("validation", 80), ("test", 100))  # of 100, up to
+
+
+def part_of(content: str) -> Part:
+    """Decided by the content itself, so that no two parts can share any."""
+    place = int.from_bytes(hashlib.blake2b(content.encode(), digest_size=6).digest(), "big") % 100
+    return next(part for part, end in _PARTS if place < end)
+
+
+@dataclass(frozen=True)
+class Thing:
+    color: str
+    shape: str
+    place: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.color} {self.shape}"
+
+
+@dataclass(frozen=True)
+class Scene:
+    things: tuple[Thing, ...]  # in the order of PLACES
+
+    @property
+    def caption(self) -> str:
+        """All of it, in words."""
+        return ", ".join(f"{thing.place}: {thing.name}" for thing in self.things) + "."
+
+    @property
+    def id(self) -> str:
+        return hashlib.blake2b(self.caption.encode(), digest_size=6).hexdigest()
+
+    @property
+    def part(self) -> Part:
+        return part_of(self.caption)
+
+    def at(self, place: str) -> Thing:
+        return next(thing for thing in self.things if thing.place == place)
+
+    def with_word(self, word: str) -> list[Thing]:
+        """Of a colour, or of a shape."""
+        return [thing for thing in self.things if word in (thing.color, thing.shape)]
+
+
+def scenes(part: Part, seed: int, count: int, difficulty: int | None = None) -> list[Scene]:
+    """So many different ones; of all difficulties unless one is named."""
+    dice, found, tries = random.Random(f"scenes {part} {seed}"), dict[str, Scene](), 0
+    while len(found) < count:
+        scene = any_scene(dice, part, difficulty)
+        tries = tries + 1 if scene.id in found else 0
+        if tries > MAX_TRIES:
+            raise InputError(f"{count:,} scenes: there are hardly more than {len(found):,} different ones to {part}")
+        found[scene.id] = scene
+    return list(found.values())
+
+
+def any_scene(dice: random.Random, part: Part, difficulty: int | None = None) -> Scene:
+    """It may come again."""
+    if difficulty is not None and difficulty not in DIFFICULTIES:
+        raise InputError(f"difficulty {difficulty}: there are {', '.join(map(str, DIFFICULTIES))}")
+    while True:
+        fewest, most = DIFFICULTIES[difficulty or dice.choice(list(DIFFICULTIES))]
+        places = sorted(dice.sample(PLACES, dice.randint(fewest, most)), key=PLACES.index)
+        scene = Scene(tuple(Thing(dice.choice(list(COLORS)), dice.choice(SHAPES), place) for place in places))
+        if scene.part == part:
+            return scene
+
+
+_THING = re.compile(rf"({'|'.join(PLACES)}): ({'|'.join(COLORS)}) ({'|'.join(SHAPES)})")
+
+
+def read_caption(caption: str) -> Scene:
+    """The scene that a caption tells of, exactly."""
+    scene = Scene(tuple(Thing(color, shape, place) for place, color, shape in _THING.findall(caption)))
+    if not scene.things or scene.caption != caption.strip():
+        raise InputError(f"{caption[:80]!r} is no caption of a scene")
+    return scene
+
+
+def draw(scene: Scene) -> Image:
+    from PIL import Image, ImageDraw
+
+    image = Image.new("RGB", (SIDE, SIDE), BACKGROUND)
+    pen = ImageDraw.Draw(image)
+    half = SIDE // 2
+    for thing in scene.things:
+        down, right = divmod(PLACES.index(thing.place), 2)
+        _draw_thing(pen, thing, right * half + MARGIN, down * half + MARGIN, half - 2 * MARGIN)
+    return image
+
+
+def _draw_thing(pen: object, thing: Thing, left: int, top: int, size: int) -> None:
+    from PIL.ImageDraw import ImageDraw
+
+    assert isinstance(pen, ImageDraw)
+    color, end_x, end_y, third = COLORS[thing.color], left + size, top + size, size // 3
+    match thing.shape:
+        case "circle":
+            pen.ellipse([left, top, end_x, end_y], fill=color)
+        case "square":
+            pen.rectangle([left, top, end_x, end_y], fill=color)
+        case "triangle":
+            pen.polygon([(left + size // 2, top), (left, end_y), (end_x, end_y)], fill=color)
+        case _:
+            pen.rectangle([left + third, top, end_x - third, end_y], fill=color)
+            pen.rectangle([left, top + third, end_x, end_y - third], fill=color)
+
+
+def read_picture(image: Image) -> Scene | None:
+    """The scene that a drawing shows, exactly; None for any other picture."""
+    if image.size != (SIDE, SIDE):
+        return None
+    found = [_drawings().get(_quarter(image, place)) for place in PLACES]
+    things = tuple(thing for thing in found if isinstance(thing, Thing))
+    return Scene(things) if None not in found and things else None
+
+
+def _quarter(image: Image, place: str) -> tuple[str, bytes]:
+    down, right = divmod(PLACES.index(place), 2)
+    half = SIDE // 2
+    return place, image.crop((right * half, down * half, right * half + half, down * half + half)).tobytes()
+
+
+@functools.cache
+def _drawings() -> dict[tuple[str, bytes], Thing | Literal["nothing"]]:
+    """What each quarter of a picture can look like."""
+    drawn: dict[tuple[str, bytes], Thing | Literal["nothing"]] = {}
+    for place in PLACES:
+        drawn[_quarter(draw(Scene(())), place)] = "nothing"
+        for color in COLORS:
+            for shape in SHAPES:
+                thing = Thing(color, shape, place)
+                drawn[_quarter(draw(Scene((thing,))), place)] = thing
+    return drawn

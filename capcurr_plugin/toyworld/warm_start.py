@@ -1,0 +1,107 @@
+"""The tiny model's first minute: supervised, so that reinforcement learning has something to reward."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from capcurr_plugin.atomic import replacing_folder
+from capcurr_plugin.rows import IMAGE_MARK
+from capcurr_plugin.toyworld.lessons import WHOLE, Lesson, Mix, lessons
+from capcurr_plugin.toyworld.scenes import draw
+from capcurr_plugin.toyworld.tiny_models import FAMILIES, Size, Words, make
+
+SIZE = Size(width=128, layers=4, vision_width=64)
+BATCH, RATE, RISING = 64, 2e-3, 50  # lessons, learning rate, and steps until it is reached
+VOCABULARY_LESSONS = 3_000
+
+
+def words() -> Words:
+    taught = islice(lessons(0, Mix()), VOCABULARY_LESSONS)
+    texts = [text for lesson in taught for text in (*(m["content"] for m in lesson.messages), lesson.response)]
+    for phrase in WHOLE:
+        texts = [text.replace(phrase, " ") for text in texts]
+    return Words([text.replace(IMAGE_MARK, "") for text in texts], WHOLE)
+
+
+def warm_start(
+    family: str, folder: Path, seed: int, steps: int, mix: Mix, told: Callable[[int, float], None] = lambda *_: None
+) -> None:
+    """Makes the model, whole or not at all."""
+    with replacing_folder(folder) as part:
+        _warm_start(family, part, seed, steps, mix, told)
+
+
+def _warm_start(family: str, folder: Path, seed: int, steps: int, mix: Mix, told: Callable[[int, float], None]) -> None:
+    import torch
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    make(family, folder, words(), SIZE)
+    torch.manual_seed(seed)
+    processor = AutoProcessor.from_pretrained(folder)
+    model: Any = AutoModelForImageTextToText.from_pretrained(folder).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, betas=(0.9, 0.98), weight_decay=0.01)
+    taught = lessons(seed, mix)
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            group["lr"] = RATE * min(1.0, (step + 1) / RISING) * (0.1 + 0.9 * (1 - step / steps))
+        loss = model(**batch(processor, list(islice(taught, BATCH)))).loss
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        told(step + 1, loss.item())
+    model.save_pretrained(folder)
+
+
+def prompt(processor: Any, messages: Sequence[dict[str, str]]) -> str:
+    """The chat, up to where the model speaks."""
+    turns = []
+    for message in messages:
+        before, mark, after = message["content"].partition(IMAGE_MARK)
+        parts = [*([{"type": "text", "text": before}] if before else []), *([{"type": "image"}] if mark else [])]
+        turns.append({"role": message["role"], "content": [*parts, {"type": "text", "text": after if mark else ""}]})
+        if not mark:
+            turns[-1]["content"] = [{"type": "text", "text": message["content"]}]
+    return processor.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+
+
+def batch(processor: Any, taught: Sequence[Lesson]) -> dict[str, Any]:
+    """What the model learns of is each lesson's response alone."""
+    end = processor.tokenizer.eos_token
+    texts = [prompt(processor, lesson.messages) + lesson.response + end for lesson in taught]
+    images = [draw(lesson.scene) for lesson in taught if lesson.scene]
+    inputs = processor(text=texts, images=images or None, padding=True, padding_side="right", return_tensors="pt")
+    labels = inputs["input_ids"].clone()
+    labels[inputs["attention_mask"] == 0] = -100
+    for place, lesson in enumerate(taught):
+        said = len(processor.tokenizer(lesson.response + end)["input_ids"])
+        labels[place, : int(inputs["attention_mask"][place].sum()) - said] = -100
+    return {**inputs, "labels": labels}
+
+
+def main() -> None:
+    from tqdm import tqdm
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--family", choices=FAMILIES, default=FAMILIES[0])
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--steps", type=int, required=True)
+    parser.add_argument("--mix", type=lambda text: Mix(**json.loads(text)), default=Mix(), help="as JSON")
+    args = parser.parse_args()
+    with tqdm(total=args.steps, desc="lessons", unit="batch") as bar:
+
+        def told(_: int, loss: float) -> None:
+            bar.update()
+            bar.set_postfix(loss=f"{loss:.3f}")
+
+        warm_start(args.family, args.folder, args.seed, args.steps, args.mix, told)
+
+
+if __name__ == "__main__":
+    main()

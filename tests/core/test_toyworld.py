@@ -1,0 +1,242 @@
+"""The toy world: scenes, questions, the rules that write and judge them, and the files they are kept in."""
+
+import base64
+import csv
+import io
+import json
+import random
+import re
+import sys
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from capcurr_plugin.errors import InputError
+from capcurr_plugin.reward import extract_boxed, verify
+from capcurr_plugin.rows import CAPABILITIES
+from capcurr_plugin.toyworld import questions
+from capcurr_plugin.toyworld.claims import first_error
+from capcurr_plugin.toyworld.lessons import Mix, as_vlmevalkit_asks, lessons
+from capcurr_plugin.toyworld.questions import response
+from capcurr_plugin.toyworld.rules import find_error, write_question
+from capcurr_plugin.toyworld.scenes import (
+    COLORS,
+    DIFFICULTIES,
+    PLACES,
+    SHAPES,
+    Scene,
+    Thing,
+    any_scene,
+    draw,
+    read_caption,
+    read_picture,
+    scenes,
+)
+from capcurr_plugin.toyworld.world import Sizes, write_world
+
+SCENE = Scene(
+    (Thing("red", "cross", "top left"), Thing("blue", "circle", "top right"), Thing("red", "circle", "bottom left"))
+)
+
+any_scenes = st.builds(
+    lambda seed, part: any_scene(random.Random(seed), part),
+    st.integers(0, 10**9),
+    st.sampled_from(["train", "validation", "test"]),
+)
+
+
+@settings(deadline=None)  # the first picture takes the drawing of all
+@given(any_scenes)
+def test_captions_and_pictures_tell_the_whole_scene(scene):
+    assert read_caption(scene.caption) == scene
+    assert read_picture(draw(scene)) == scene
+
+
+def test_a_picture_that_is_no_scene_is_none():
+    assert read_picture(Image.new("RGB", (112, 112), (1, 2, 3))) is None
+    assert read_picture(draw(SCENE).resize((56, 56))) is None
+    assert read_picture(draw(Scene(()))) is None
+
+
+@pytest.mark.parametrize(
+    "caption", ["", "a dog", "top left: red cross. And more.", "top left: red cross, top left: pink dog."]
+)
+def test_a_caption_that_is_none_is_refused(caption):
+    with pytest.raises(InputError, match="is no caption of a scene"):
+        read_caption(caption)
+
+
+def test_parts_share_no_scene_and_the_same_seed_gives_the_same():
+    parts = {part: {scene.id for scene in scenes(part, 3, 300)} for part in ("train", "validation", "test")}
+    assert all(len(ids) == 300 for ids in parts.values())
+    assert not parts["train"] & parts["validation"] and not parts["train"] & parts["test"]
+    assert not parts["validation"] & parts["test"]
+    assert scenes("train", 3, 50) == scenes("train", 3, 50) != scenes("train", 4, 50)
+
+
+@pytest.mark.parametrize("difficulty", DIFFICULTIES)
+def test_difficulty_is_how_much_there_is(difficulty):
+    fewest, most = DIFFICULTIES[difficulty]
+    sizes = {len(scene.things) for scene in scenes("train", 1, 100, difficulty)}
+    assert sizes == set(range(fewest, most + 1))
+
+
+def test_more_scenes_than_there_are_and_a_difficulty_that_is_none():
+    with pytest.raises(InputError, match="there are hardly more than 1,080 different ones to train"):
+        scenes("train", 1, 5_000, 1)
+    with pytest.raises(InputError, match="difficulty 4: there are 1, 2, 3"):
+        scenes("train", 1, 5, 4)
+
+
+@given(any_scenes, st.integers(0, 10**9))
+def test_every_question_is_answered_by_its_own_thinking(scene, seed):
+    dice = random.Random(seed)
+    for asked in (questions.perception(scene, dice), questions.visual_reasoning(scene, dice)):
+        assert extract_boxed(asked.response) == asked.answer
+        assert verify(asked.answer, asked.answer)
+        for problem in (asked.problem, as_vlmevalkit_asks(asked)) if asked.options else (asked.problem,):
+            found = first_error(problem, asked.answer, asked.response, scene)
+            assert found.kind == "answer_is_right", (problem, asked.response, found)
+    asked = questions.textual_reasoning(dice, "train")
+    assert eval_sum(asked.problem) == int(asked.answer)
+    assert first_error(asked.problem, asked.answer, asked.response, None).kind == "answer_is_right"
+
+
+def eval_sum(problem):
+    first, second, sign, third = re.fullmatch(r"What is (\d+) \+ (\d+) ([+-]) (\d+)\?", problem).groups()
+    return int(first) + int(second) + (int(third) if sign == "+" else -int(third))
+
+
+COLOR = "<image>What color is the shape at the top right?\nA: red\nB: green\nC: blue\nD: yellow\nAnswer."
+WHERE = "<image>Where is the red cross?\nA: top left\nB: top right\nC: bottom left\nD: bottom right\nAnswer."
+COUNT = "<image>Count the red shapes and add 3."
+
+
+@pytest.mark.parametrize(
+    ("question", "truth", "said", "kind", "quote", "shows"),
+    [
+        (COLOR, "C", response("top right: red.", "A"), "perception", "top right: red", "top right: blue"),
+        (COLOR, "C", response("top left: red.", "A"), "question_comprehension", "top left: red", None),
+        (COLOR, "C", response("top right: circle.", "A"), "question_comprehension", "top right: circle", None),
+        (COLOR, "C", response("top right: blue.", "B"), "reasoning", "\\boxed{B}", "the statements come to blue"),
+        (COLOR, "C", response("top right: blue.", "C"), "answer_is_right", "", None),
+        (COLOR, "C", "<think> top right: blue. </think> C", "format_or_extraction", None, None),
+        (COLOR, "C", response("it is blue, I think.", "B"), "format_or_extraction", None, None),
+        (COLOR, "C", response("", "B"), "format_or_extraction", None, None),
+        (COLOR, "C", "", "format_or_extraction", None, None),
+        (
+            WHERE,
+            "A",
+            response("red cross: bottom left.", "C"),
+            "perception",
+            "red cross: bottom left",
+            "red cross: top left",
+        ),
+        (WHERE, "A", response("top left: red.", "C"), "question_comprehension", "top left: red", None),
+        (COUNT, "5", response("red shapes: 1. 1 + 3 = 4.", "4"), "perception", "red shapes: 1", "red shapes: 2"),
+        (COUNT, "5", response("red shapes: 2. 2 + 3 = 6.", "6"), "reasoning", "2 + 3 = 6", "2 + 3 = 5"),
+        (COUNT, "5", response("red shapes: 2. 2 + 4 = 6.", "6"), "question_comprehension", "2 + 4 = 6", None),
+        (COUNT, "5", response("circles: 2. 2 + 3 = 5.", "4"), "question_comprehension", "circles: 2", None),
+        (COUNT, "5", response("red shapes: 2.", "2"), "reasoning", "\\boxed{2}", "the statements come to 2"),
+    ],
+)
+def test_the_first_error_is_found(question, truth, said, kind, quote, shows):
+    found = first_error(question, truth, said, SCENE)
+    assert found.kind == kind
+    assert quote is None or found.quote == quote
+    assert shows is None or found.shows == shows
+    assert found.quote in said
+
+
+@given(st.text(max_size=300))
+def test_the_oracle_takes_any_text(text):
+    found = first_error(COUNT, "5", f"<think>{text}</think> \\boxed{{9}}", SCENE)
+    assert found.kind != "answer_is_right"
+    first_error(text, "5", response(text, text), SCENE)
+
+
+def data_url(scene):
+    content = io.BytesIO()
+    draw(scene).save(content, "PNG")
+    return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()
+
+
+def test_the_oracle_answers_as_attribute_asks():
+    from capcurr_plugin.attribution.verdicts import Case, read_verdict
+
+    case = Case(COLOR, "C", response("top right: red.", "A"), "A")
+    parts = [
+        {"type": "text", "text": case.before_images()},
+        {"type": "image_url", "image_url": {"url": data_url(SCENE)}},
+        {"type": "text", "text": case.after_images()},
+    ]
+    verdict = read_verdict(find_error([{"role": "user", "content": parts}]), case)
+    assert (verdict.kind, verdict.quote, verdict.image) == ("perception", "top right: red", "top right: blue")
+
+
+@given(any_scenes, st.sampled_from(["spatial", "detail"]))
+def test_the_writer_writes_what_synthesize_takes(scene, about):
+    from capcurr_plugin.data.drafts import prompt_for, read_draft
+
+    draft = read_draft(write_question([{"role": "user", "content": prompt_for(scene.caption, about)}]))
+    assert len(set(draft.options)) == 4
+
+
+def kinds_of_lessons(mix, count=600):
+    """What the oracle makes of lessons that think aloud, by what they teach."""
+    kinds = {capability: [] for capability in CAPABILITIES}
+    for _, lesson in zip(range(count), lessons(1, mix), strict=False):
+        if lesson.scene:
+            assert lesson.scene.part == "train"
+        if "<think>" not in lesson.response:
+            continue
+        problem = lesson.messages[-1]["content"]
+        counts = problem.startswith("<image>Count")
+        capability = CAPABILITIES[1] if not lesson.scene else CAPABILITIES[2] if counts else CAPABILITIES[0]
+        found = first_error(problem, extract_boxed(lesson.response), lesson.response, lesson.scene)
+        kinds[capability].append(found.kind)
+    return kinds
+
+
+def test_lessons_are_right_unless_the_teacher_has_a_fault():
+    without = kinds_of_lessons(Mix(misreads=0, miscounts=0, miscalculates=0))
+    assert all(len(kinds) > 50 and set(kinds) == {"answer_is_right"} for kinds in without.values())
+    faulty = kinds_of_lessons(Mix())
+    assert set(faulty["perception"]) == set(faulty["visual_reasoning"]) == {"answer_is_right", "perception"}
+    assert set(faulty["textual_reasoning"]) == {"answer_is_right", "reasoning"}
+    for kinds in faulty.values():
+        assert 0.15 < 1 - kinds.count("answer_is_right") / len(kinds) < 0.7
+
+
+def test_a_world_is_written_and_shares_nothing_between_its_parts(tmp_path):
+    from capcurr_plugin.row_files import BadRows, RowReader
+
+    write_world(tmp_path, 5, Sizes(30, 20, 20, 10, 15))
+    captions = [json.loads(line) for line in (tmp_path / "captions.jsonl").read_text().splitlines()]
+    assert len(captions) == 30
+    rows = {}
+    for name in ("textual_reasoning_questions", "visual_reasoning_questions", "validation"):
+        with BadRows("fail", tmp_path / f"{name}.jsonl") as bad:
+            rows[name] = list(RowReader(tmp_path / f"{name}.jsonl", bad))
+    assert [len(found) for found in rows.values()] == [20, 20, 30]
+    assert [row.capability for row in rows["validation"]] == [c for c in CAPABILITIES for _ in range(10)]
+    csv.field_size_limit(sys.maxsize)
+    seen = {"train": {scene["caption"] for scene in captions}, "test": set()}
+    for name in ("ToyWorld_Perception", "ToyWorld_Reasoning"):
+        with (tmp_path / "LMUData" / f"{name}.tsv").open(newline="") as file:
+            table = list(csv.DictReader(file, delimiter="\t"))
+        assert len(table) == 15
+        for row in table:
+            scene = read_picture(Image.open(io.BytesIO(base64.b64decode(row["image"]))))
+            assert scene is not None and scene.caption == row["caption"] and scene.part == "test"
+            seen["test"].add(row["caption"])
+    assert len(seen["test"]) == 30 and not seen["train"] & seen["test"]
+    assert {read_picture(Image.open(tmp_path / row.images[0])).part for row in rows["validation"] if row.images} == {
+        "validation"
+    }
+
+
+def test_colors_shapes_and_places_make_options():
+    assert len(COLORS) == len(SHAPES) == len(PLACES) == 4

@@ -247,8 +247,8 @@ This is a toy: a model of about a million parameters, in a world of coloured sha
 faults that the training can undo. It shows that the parts work together, from captions to this page, in unmodified verl
 and VLMEvalKit. It says nothing about the published models, about photographs, or about which training is better there.
 
-What kinds of errors are left is told by an oracle, rules that read each scene off its picture and each statement off the
-response. Real judges err; audits say how often (docs/audit.md).
+What kinds of errors are left is told by an oracle: rules that read each scene off its picture and each statement off
+the response. Real judges err; audits say how often (docs/audit.md).
 
 {outcome} One run of each says little about the next: docs/toyworld.md has several seeds, with intervals.
 """

@@ -87,7 +87,7 @@ def _shown(subject: str, said: str, scene: Scene) -> list[str]:
 
 
 def _of_sum(text: str, found: re.Match[str], question: str, last: str | None) -> tuple[Finding | None, str | None]:
-    first, sign, second, result = found.groups()
+    first, sign, second, result = (str(part) for part in found.groups())
     asked = re.findall(r"\d+", question)
     if first not in (*asked, last) or second not in asked:
         return Finding("question_comprehension", text, f"the question has {', '.join(asked)}"), last

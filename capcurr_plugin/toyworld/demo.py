@@ -8,10 +8,11 @@ import time
 from pathlib import Path
 
 from capcurr_plugin import environments
+from capcurr_plugin.arguments import dollars
 from capcurr_plugin.errors import InputError, JobError
 from capcurr_plugin.evaluation.serve import ended_by_signals
 from capcurr_plugin.toyworld.lessons import Mix
-from capcurr_plugin.toyworld.loop import Loop, Settings, Training
+from capcurr_plugin.toyworld.loop import Loop, SecondJudge, Settings, Training
 from capcurr_plugin.toyworld.running import Host, Workshop
 from capcurr_plugin.toyworld.world import Sizes
 
@@ -29,6 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quick", action="store_true", help="less of everything: to see it run, not to see it learn")
     parser.add_argument("--compare", action="store_true", help="train merged, too: all capabilities at once")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1], metavar="N", help="of the training; default: 1")
+    parser.add_argument("--judge", metavar="NAME", help="also have a real judge find the errors: claude-haiku-4.5")
+    parser.add_argument("--max-usd", type=dollars, default=1.0, metavar="USD", help="for that judge (%(default)g)")
     parser.add_argument("--verl-python", metavar="FILE", type=Path, help="of an environment with verl and this plugin")
     parser.add_argument("--vlmeval-python", metavar="FILE", type=Path, help="the same for ms-vlmeval")
 
@@ -38,7 +41,8 @@ def run(args: argparse.Namespace) -> int:
     with ended_by_signals():
         workshop = Workshop.open(args.out, _pythons(args), settings.record())
         start = time.monotonic()
-        Loop(workshop, settings).run()
+        judge = SecondJudge(args.judge, args.max_usd) if args.judge else None
+        Loop(workshop, settings, judge).run()
     memory = workshop.record.peak_memory_mb / 1024
     print(f"\nall of it took {(time.monotonic() - start) / 60:.1f} min, and at most {memory:.1f} GB of memory")
     print((args.out / "results.md").read_text())

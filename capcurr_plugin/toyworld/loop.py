@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from capcurr_plugin.atomic import replacing
+from capcurr_plugin.attribution.records import read_records
 from capcurr_plugin.database import cache_folder
 from capcurr_plugin.rows import CAPABILITIES
+from capcurr_plugin.statistics import wilson_interval
 from capcurr_plugin.toyworld.lessons import Mix
 from capcurr_plugin.toyworld.running import Step, Workshop, told
 from capcurr_plugin.toyworld.world import CAPTIONS, TABLES, Sizes, write_world
@@ -76,10 +78,19 @@ def model_name(recipe: str, seed: int) -> str:
     return f"Toy_{recipe.capitalize()}" + (f"_{seed}" if seed != 1 else "")
 
 
+@dataclass(frozen=True)
+class SecondJudge:
+    """A real one, beside the oracle."""
+
+    name: str
+    max_usd: float
+
+
 @dataclass
 class Loop:
     workshop: Workshop
     settings: Settings
+    second_judge: SecondJudge | None = None
 
     @property
     def data(self) -> Path:
@@ -97,7 +108,12 @@ class Loop:
         yield Step("score", "Score all models on held-out scenes, by VLMEvalKit's own run.py", 90), self.score
         yield Step("results", "Tabulate the scores with intervals, and compare the models", 5), self.results
         yield Step("attribute", "Find the first error of each wrong answer; an oracle judges", 10), self.attribute
-        yield Step("report", "Draw all of it on one page", 10), self.report
+        beside = ""
+        if judge := self.second_judge:
+            beside = f"_beside_{judge.name}"
+            what = f"Have {judge.name} look at the same, for at most ${judge.max_usd:g}"
+            yield Step(f"attribute{beside}", what, 60), lambda: self.attribute_again(judge)
+        yield Step(f"report{beside}", "Draw all of it on one page", 10), self.report
 
     def run(self) -> None:
         steps = list(self.steps())
@@ -217,25 +233,36 @@ class Loop:
 
     # Errors
 
+    @property
+    def errors(self) -> Path:
+        return self.workshop.folder / "errors.jsonl"
+
     def attribute(self) -> None:
         with self.workshop.serving("core", "oracle", "capcurr_plugin.toyworld.rules", "oracle") as judge:
-            self.workshop.capcurr(
-                "core",
-                "attribute",
-                *("attribute", self.outputs, self.workshop.folder / "errors.jsonl", "--suite", "toyworld"),
-                *("--tables", self.data / TABLES, "--judge", f"openai:{JUDGE}", "--judge-base-url", judge),
-                *("--compare", *self.pair),
-            )
+            self._attribute(self.errors, "--judge", f"openai:{JUDGE}", "--judge-base-url", judge)
+
+    def attribute_again(self, judge: SecondJudge) -> None:
+        self._attribute(self._errors_of(judge), "--judge", judge.name, "--max-usd", judge.max_usd)
+
+    def _errors_of(self, judge: SecondJudge) -> Path:
+        return self.errors.with_name(f"errors_{judge.name.replace('/', '-').replace(':', '-')}.jsonl")
+
+    def _attribute(self, errors: Path, *judge: object) -> None:
+        words = ("attribute", self.outputs, errors, "--suite", "toyworld", "--tables", self.data / TABLES)
+        self.workshop.capcurr("core", "attribute", *words, *judge, "--compare", *self.pair)
 
     def report(self) -> None:
         folder = self.workshop.folder
+        told = [about(json.loads((folder / "results.json").read_text()))]
+        if self.second_judge:
+            told.append(beside_oracle(self.errors, self._errors_of(self.second_judge)))
         with replacing(folder / "about.txt") as file:
-            file.write(about(json.loads((folder / "results.json").read_text()), self.settings).encode())
+            file.write("\n".join(told).encode())
         self.workshop.capcurr(
             "core",
             "report",
             *("report", folder / "report.html", "--title", "The toy world", "--about", folder / "about.txt"),
-            *("--results", folder / "results.json", "--attribution", folder / "errors.jsonl"),
+            *("--results", folder / "results.json", "--attribution", self.errors),
             *("--train", *(self.run_folder(*run) for run in runs(self.settings))),
             *("--rows", _measured(self.data / "needs_eyes.jsonl")),
             *("--order", *(self.data / f"{capability}.jsonl" for capability in CAPABILITIES)),
@@ -254,7 +281,7 @@ the response. Real judges err; audits say how often (docs/audit.md).
 """
 
 
-def about(results: dict[str, Any], settings: Settings) -> str:
+def about(results: dict[str, Any]) -> str:
     """What readers of the page should know, and what came out, whatever it is."""
     comparison = results["comparison"]
     cell = comparison["averages"]["toyworld"]
@@ -263,6 +290,20 @@ def about(results: dict[str, Any], settings: Settings) -> str:
     told = "is ahead of" if low > 0 else "is behind" if high < 0 else "cannot be told apart from"
     numbers = f"{difference:+.1f} percentage points, 95 % interval {low:+.1f} to {high:+.1f}"
     return ABOUT.format(outcome=f"On held-out scenes {second} {told} {first}: {numbers}.")
+
+
+def beside_oracle(errors: Path, others: Path) -> str:
+    """How right another judge is on errors whose kinds the oracle knows."""
+    truths = {record.id: record.kind for record in read_records(errors)}
+    told = [record for record in read_records(others) if record.id in truths]
+    if not told:
+        return "No other judge has looked at any of them.\n"
+    right = sum(record.kind == truths[record.id] for record in told)
+    low, high = wilson_interval(right, len(told), 0.95)
+    return (
+        f"{told[0].judge} names the oracle's kind in {right} of {len(told)} wrong answers: {right / len(told):.1%}, "
+        f"95 % interval {low:.1%} to {high:.1%}.\n"
+    )
 
 
 def _measured(rows: Path) -> Path:

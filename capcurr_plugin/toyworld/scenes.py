@@ -13,6 +13,7 @@ from capcurr_plugin.errors import InputError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from PIL.ImageDraw import ImageDraw
 
 COLORS = {"red": (220, 40, 40), "green": (40, 180, 60), "blue": (50, 80, 230), "yellow": (235, 210, 40)}
 SHAPES = ("circle", "square", "triangle", "cross")
@@ -119,10 +120,7 @@ def draw(scene: Scene) -> Image:
     return image
 
 
-def _draw_thing(pen: object, thing: Thing, left: int, top: int, size: int) -> None:
-    from PIL.ImageDraw import ImageDraw
-
-    assert isinstance(pen, ImageDraw)
+def _draw_thing(pen: ImageDraw, thing: Thing, left: int, top: int, size: int) -> None:
     color, end_x, end_y, third = COLORS[thing.color], left + size, top + size, size // 3
     match thing.shape:
         case "circle":

@@ -136,7 +136,7 @@ def _qwen2_5_vl(tokenizer: Any, size: Size) -> tuple[Any, Any]:
         Qwen2_5_VLForConditionalGeneration,
         Qwen2_5_VLProcessor,
         Qwen2VLImageProcessor,
-        Qwen2VLVideoProcessor,
+        Qwen2VLVideoProcessor,  # pyright: ignore[reportAttributeAccessIssue]  made when it is asked for
     )
 
     pixels = {"shortest_edge": 56 * 56, "longest_edge": 112 * 112}
@@ -192,7 +192,11 @@ def _internvl(tokenizer: Any, size: Size) -> tuple[Any, Any]:
     pixels = {"height": 56, "width": 56}
     processor = InternVLProcessor(
         image_processor=GotOcr2ImageProcessor(
-            size=pixels, crop_to_patches=True, min_patches=1, max_patches=4, patch_size=14
+            size=pixels,
+            crop_to_patches=True,
+            min_patches=1,
+            max_patches=4,
+            patch_size=14,  # pyright: ignore[reportCallIssue]  kept with what it does not name
         ),
         tokenizer=tokenizer,
         video_processor=InternVLVideoProcessor(size=pixels),

@@ -4,9 +4,11 @@ whether asking again can help."""
 import base64
 import hashlib
 import itertools
+import json
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -17,6 +19,7 @@ from capcurr_plugin.judge.ledger import Reply
 BUSY = {408, 409, 425, 429, 529}  # and all from 500 on
 WRONG = {400, 413, 422}  # what is asked, not who asks or whom
 AT_ONCE = 256  # connections that are kept open
+MAX_REPLY_BYTES = 16 << 20
 
 # The version of Anthropic's API that takes a temperature, whichever the installed SDK asks for by itself. The SDKs from
 # 1.0 on have no argument for it either, so it goes into the body; extra_body and extra_headers exist in all of them.
@@ -218,22 +221,38 @@ def _openai(config: JudgeConfig) -> Ask:
                 headers={"Authorization": f"Bearer {key}"},
                 timeout=config.timeout,
                 allow_redirects=False,
+                stream=True,
             )
+            with answer:
+                content = _bounded(answer.iter_content(1 << 16), time.monotonic() + config.timeout)
         except requests.RequestException as error:
             raise JudgeBusy(_reason(error)) from None
         if not answer.ok:
-            raise _of_status(config, answer.status_code, " ".join(answer.text[:300].split()), answer.headers)
+            told = content[:1_000].decode(errors="replace")
+            raise _of_status(config, answer.status_code, " ".join(told.split())[:300], answer.headers)
         try:
-            reply = answer.json()
+            reply = json.loads(content)
             choice, usage = reply["choices"][0], reply.get("usage") or {}
             read = (usage.get("prompt_tokens_details") or {}).get("cached_tokens")
             counts = (usage.get("prompt_tokens"), usage.get("completion_tokens"), read)
             tokens = Tokens(*(int(count or 0) for count in counts))
             return Reply(choice["message"]["content"] or "", choice.get("finish_reason"), tokens)
-        except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
             raise JudgeBusy(f"the reply is no chat completion ({type(error).__name__})") from None
 
     return ask
+
+
+def _bounded(chunks: Iterable[bytes], deadline: float) -> bytes:
+    """A reply of usual size, within the time of a call: a server may send without end, or a byte now and then."""
+    content = bytearray()
+    for chunk in chunks:
+        content += chunk
+        if len(content) > MAX_REPLY_BYTES:
+            raise JudgeBusy(f"the reply has over {MAX_REPLY_BYTES >> 20} MB")
+        if time.monotonic() > deadline:
+            raise JudgeBusy("the reply did not end in time")
+    return bytes(content)
 
 
 def _openai_content(question: Question) -> list[dict[str, Any]]:

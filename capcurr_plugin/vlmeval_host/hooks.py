@@ -2,13 +2,13 @@
 
 import fcntl
 import os
-import tempfile
 import time
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 from typing import Any
 
+from capcurr_plugin.database import cache_folder
 from capcurr_plugin.vlmeval_host import run_files
 from capcurr_plugin.vlmeval_host.rebind import rebind
 
@@ -128,8 +128,9 @@ def _alone_in_its_second(build_eval_id: Callable[[], str]) -> Callable[[], str]:
 
     @wraps(build_eval_id)
     def alone() -> str:
-        path = Path(tempfile.gettempdir()) / f"capcurr-run-names-{os.getuid()}.lock"
-        with path.open("w") as lock:
+        folder = cache_folder()  # the user's own: in a folder for all, another user could lay a link under the name
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "run-names.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             name = build_eval_id()
             while build_eval_id() == name:

@@ -81,6 +81,21 @@ def test_any_openai_server_by_its_url(make):
     assert request["messages"][0]["content"][1]["image_url"]["url"] == "data:image/png;base64,MTIz"
 
 
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [
+        (servers.without_end(0), "the reply has over 16 MB"),
+        (servers.without_end(0.2, b" "), "the reply did not end in time"),
+    ],
+)
+def test_a_reply_without_end_ends(make, reply, said):
+    with servers.serving(openai_echo, lambda number, body: reply) as server:
+        config = replace(find_judge("openai:m", server.url), timeout=1, retry=1)
+        with pytest.raises(JudgeFailed, match=said):
+            Judge(config, None, Ledger(make(server).ledger.path), "a run").ask(["x"])
+    assert len(server.requests) == 2
+
+
 # What is kept, and what it costs
 
 

@@ -154,6 +154,24 @@ def hanging(seconds):
     return hang
 
 
+def without_end(pause, piece=b" " * (1 << 20)):
+    """Goes on with its reply until nobody listens."""
+
+    def send(handler):
+        handler.send_response(200)
+        handler.send_header("Content-Type", "application/json")
+        handler.end_headers()
+        handler.close_connection = True
+        try:
+            while True:
+                handler.wfile.write(piece)
+                time.sleep(pause)
+        except OSError:
+            pass
+
+    return send
+
+
 FAULTS = {
     "429": http_error(429, retry_after_ms="5"),
     "500": http_error(500),

@@ -8,7 +8,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -198,6 +198,7 @@ def _claude_image(picture: Picture) -> dict[str, Any]:
 
 def _openai(config: JudgeConfig) -> Ask:
     import requests
+    import urllib3
     from requests.adapters import HTTPAdapter
 
     session = requests.Session()
@@ -224,8 +225,8 @@ def _openai(config: JudgeConfig) -> Ask:
                 stream=True,
             )
             with answer:
-                content = _bounded(answer.iter_content(1 << 16), time.monotonic() + config.timeout)
-        except requests.RequestException as error:
+                content = _bounded(_arriving(answer.raw), time.monotonic() + config.timeout)
+        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
             raise JudgeBusy(_reason(error)) from None
         if not answer.ok:
             told = content[:1_000].decode(errors="replace")
@@ -241,6 +242,13 @@ def _openai(config: JudgeConfig) -> Ask:
             raise JudgeBusy(f"the reply is no chat completion ({type(error).__name__})") from None
 
     return ask
+
+
+def _arriving(response: Any) -> Iterator[bytes]:
+    """As it comes; urllib3 before 2.3 can only wait until there are as many bytes as are asked for."""
+    read = getattr(response, "read1", None) or (lambda _size, **options: response.read(1, **options))
+    while piece := read(1 << 16, decode_content=True):
+        yield piece
 
 
 def _bounded(chunks: Iterable[bytes], deadline: float) -> bytes:

@@ -26,6 +26,9 @@ from capcurr_plugin.toyworld.scenes import Scene, read_caption, read_picture
 
 MAX_BODY = 16 << 20
 
+# To an evaluator of VLMEvalKit, which asks what is answered by a response that its own rules cannot read.
+NO_ANSWER = "Z"
+
 _DESCRIPTION = re.compile(r"<description>\n(.*?)\n</description>", re.DOTALL)
 _QUESTION = re.compile(r"\AQuestion:\n(.*)\Z", re.DOTALL)
 _RESPONSE = re.compile(
@@ -50,11 +53,12 @@ def write_question(messages: list[dict[str, Any]]) -> str:
 
 def find_error(messages: list[dict[str, Any]]) -> str:
     """As `capcurr attribute` asks for it: a verdict in its form."""
-    parts = messages[-1]["content"]
+    content = messages[-1]["content"]
+    parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
     texts = [part["text"] for part in parts if part.get("type") == "text"]
-    question, case = _QUESTION.search(texts[0]), _RESPONSE.search(texts[1])
+    question, case = _QUESTION.search(texts[0]), _RESPONSE.search(texts[1]) if len(texts) > 1 else None
     if not question or not case:
-        raise InputError("no wrong answer to look at")
+        return NO_ANSWER
     scenes = [_scene(part["image_url"]["url"]) for part in parts if part.get("type") == "image_url"]
     found = first_error(question[1], case["truth"], case["response"], scenes[0] if scenes else None)
     told = {"id": case["id"], "kind": found.kind, "quote": found.quote, "image": found.shows, "confidence": "high"}

@@ -52,6 +52,9 @@ any_scenes = st.builds(
 def test_captions_and_pictures_tell_the_whole_scene(scene):
     assert read_caption(scene.caption) == scene
     assert read_picture(draw(scene)) == scene
+    lossy = io.BytesIO()
+    draw(scene).save(lossy, "JPEG", quality=60)
+    assert read_picture(Image.open(lossy)) == scene
 
 
 def test_a_picture_that_is_no_scene_is_none():

@@ -53,8 +53,8 @@ def _chosen(scene, asked, fault):
         return response(asked.thinking, letter)
     if fault == "perception":
         return response(f"{subject}: {others[0]}.", letter)
-    elsewhere = next(place for place in PLACES if place not in (subject, said))
-    return response(f"{elsewhere}: {others[0]}.", letter)
+    elsewhere = next(place for place in PLACES if place != subject)
+    return response(f"{elsewhere}: red.", letter)
 
 
 def _computed(scene, asked, fault):

@@ -44,7 +44,8 @@ def first_error(question: str, truth: str, response: str, scene: Scene | None) -
         finding, last = _of_statement(text, question, scene, last)
         if finding:
             return finding
-    if boxed.strip() == truth:
+    options = dict(_options(question))
+    if boxed.strip() in (truth, options.get(truth)):
         return Finding("answer_is_right", "", "")
     if last is None or not statements:
         return Finding("format_or_extraction", thinking[1].strip()[-80:] or response.strip()[-80:], "")
@@ -57,13 +58,17 @@ def _of_statement(text: str, question: str, scene: Scene | None, last: str | Non
     if scene is None or not (told := _told(text)):
         return Finding("format_or_extraction", text, "a statement in no form that is known"), last
     subject, said = told
-    options = [option.strip() for _, option in _OPTION.findall(question)]
-    if not _is_asked(subject, question) or (options and said not in options):
+    options = dict(_options(question))
+    if not _is_asked(subject, question) or (options and said not in options.values()):
         return Finding("question_comprehension", text, f"the question asks for something else than {text}"), last
     shown = _shown(subject, said, scene)
     if said not in shown:
         return Finding("perception", text, f"{subject}: {' or '.join(shown) or 'nothing'}"), last
     return None, said
+
+
+def _options(question: str) -> list[tuple[str, str]]:
+    return [(letter, text.strip()) for letter, text in _OPTION.findall(question)]
 
 
 def _told(text: str) -> tuple[str, str] | None:

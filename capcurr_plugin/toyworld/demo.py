@@ -59,7 +59,7 @@ def _settings(args: argparse.Namespace) -> Settings:
         seeds=args.seeds,
         recipes=recipes,
         sizes=Sizes(240, 120, 120, 32, 100) if quick else Sizes(),
-        lessons=200 if quick else 300,
+        lessons=500 if quick else 800,
         mix=Mix(),
         answers=4 if quick else 8,
         training=Training(steps=8 if quick else 24),

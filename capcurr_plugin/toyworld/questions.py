@@ -11,7 +11,7 @@ from capcurr_plugin.rows import IMAGE_MARK, OPTION_LETTERS
 from capcurr_plugin.toyworld.scenes import COLORS, PLACES, SHAPES, Part, Scene, part_of
 
 COUNTS = ("1", "2", "3", "4")
-LARGEST = 9  # number in a sum
+LARGEST, LARGEST_FIRST = 9, 7  # numbers in sums; of a sum of three, the first two
 REQUEST = "Answer with the letter of the right option only."
 
 
@@ -33,8 +33,13 @@ class Asked:
     options: Sequence[str] = ()  # as they are lettered
 
     @property
+    def final(self) -> str:
+        """As the model says it: an option in words, which is less to learn than to find its letter."""
+        return self.options[OPTION_LETTERS.index(self.answer)] if self.options else self.answer
+
+    @property
     def response(self) -> str:
-        return response(self.thinking, self.answer)
+        return response(self.thinking, self.final)
 
 
 def response(thinking: str, answer: str) -> str:
@@ -65,7 +70,7 @@ def place_question(scene: Scene, seen: Scene, dice: random.Random) -> Draft:
         return color_question(scene, seen, dice)
     thing = dice.choice(single)
     place = next((one.place for one in seen.things if one.name == thing.name), thing.place)
-    return Draft(f"Where is the {thing.name}?", place, PLACES, f"{thing.name}: {place}.")
+    return Draft(f"Where is the {thing.name}?", place, tuple(PLACES), f"{thing.name}: {place}.")
 
 
 def count_question(scene: Scene, seen: Scene, dice: random.Random) -> Draft:
@@ -116,7 +121,7 @@ def textual_reasoning(dice: random.Random, part: Part, slip: Callable[[int], int
 
 
 def _sum(dice: random.Random) -> Sum:
-    first, second = dice.randint(1, LARGEST), dice.randint(1, LARGEST)
+    first, second = dice.randint(1, LARGEST_FIRST), dice.randint(1, LARGEST_FIRST)
     sign = dice.choice("+-")
     return Sum(first, second, sign, dice.randint(1, min(LARGEST, first + second) if sign == "-" else LARGEST))
 

@@ -1,4 +1,4 @@
-"""Coloured shapes in the four corners of a picture: what there is, how it is drawn, and how it is told in words."""
+"""Coloured shapes on the four sides of a picture: what there is, how it is drawn, and how it is told in words."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 
 COLORS = {"red": (220, 40, 40), "green": (40, 180, 60), "blue": (50, 80, 230), "yellow": (235, 210, 40)}
 SHAPES = ("circle", "square", "triangle", "cross")
-PLACES = ("top left", "top right", "bottom left", "bottom right")
+PLACES = {"top": (0, 1), "left": (1, 0), "right": (1, 2), "bottom": (2, 1)}  # rows and columns of a grid of 3 x 3
 BACKGROUND = (245, 245, 245)
-SIDE = 112  # pixels; 16 image tokens of Qwen2.5-VL
-MARGIN = 8  # between a shape and the edges of its quarter
-MOST_OFF = 8.0  # of 255, that a picture which was encoded anew is off on average; any two shapes are 9 apart
+CELL = 28  # pixels; one image token of Qwen2.5-VL
+SIDE = 3 * CELL
+MARGIN = 2  # between a shape and the edges of its cell
+MOST_OFF = 20.0  # of 255, on average, of a cell: JPEG puts it off by up to 14, and other pictures by more
 
 # How many shapes a scene has; more of them are harder to tell apart.
 DIFFICULTIES = {1: (1, 2), 2: (2, 3), 3: (3, 4)}
@@ -92,7 +93,8 @@ def any_scene(dice: random.Random, part: Part, difficulty: int | None = None) ->
         raise InputError(f"difficulty {difficulty}: there are {', '.join(map(str, DIFFICULTIES))}")
     while True:
         fewest, most = DIFFICULTIES[difficulty or dice.choice(list(DIFFICULTIES))]
-        places = sorted(dice.sample(PLACES, dice.randint(fewest, most)), key=PLACES.index)
+        chosen = dice.sample(list(PLACES), dice.randint(fewest, most))
+        places = [place for place in PLACES if place in chosen]
         scene = Scene(tuple(Thing(dice.choice(list(COLORS)), dice.choice(SHAPES), place) for place in places))
         if scene.part == part:
             return scene
@@ -114,10 +116,9 @@ def draw(scene: Scene) -> Image:
 
     image = Image.new("RGB", (SIDE, SIDE), BACKGROUND)
     pen = ImageDraw.Draw(image)
-    half = SIDE // 2
     for thing in scene.things:
-        down, right = divmod(PLACES.index(thing.place), 2)
-        _draw_thing(pen, thing, right * half + MARGIN, down * half + MARGIN, half - 2 * MARGIN)
+        down, right = PLACES[thing.place]
+        _draw_thing(pen, thing, right * CELL + MARGIN, down * CELL + MARGIN, CELL - 2 * MARGIN - 1)
     return image
 
 
@@ -139,32 +140,31 @@ def read_picture(image: Image) -> Scene | None:
     """The scene that a drawing shows, also after a lossy encoding; None for any other picture."""
     if image.size != (SIDE, SIDE):
         return None
-    found = [_quarter_shows(image, place) for place in PLACES]
+    found = [_cell_shows(image, place) for place in PLACES]
     things = tuple(thing for thing in found if isinstance(thing, Thing))
     return Scene(things) if None not in found and things else None
 
 
-def _quarter_shows(image: Image, place: str) -> Thing | Literal["nothing"] | None:
+def _cell_shows(image: Image, place: str) -> Thing | Literal["nothing"] | None:
     from PIL import ImageChops, ImageStat
 
-    quarter = _quarter(image.convert("RGB"), place)
+    cell = _cell(image.convert("RGB"), place)
 
     def off_by(drawn: Image) -> float:
-        return sum(ImageStat.Stat(ImageChops.difference(quarter, drawn)).mean) / 3
+        return sum(ImageStat.Stat(ImageChops.difference(cell, drawn)).mean) / 3
 
     shown, drawn = min(_drawings(place).items(), key=lambda drawing: off_by(drawing[1]))
     return shown if off_by(drawn) < MOST_OFF else None
 
 
-def _quarter(image: Image, place: str) -> Image:
-    down, right = divmod(PLACES.index(place), 2)
-    half = SIDE // 2
-    return image.crop((right * half, down * half, right * half + half, down * half + half))
+def _cell(image: Image, place: str) -> Image:
+    down, right = PLACES[place]
+    return image.crop((right * CELL, down * CELL, right * CELL + CELL, down * CELL + CELL))
 
 
 @functools.cache
 def _drawings(place: str) -> dict[Thing | Literal["nothing"], Image]:
-    """What a quarter of a picture can look like."""
+    """What a cell of a picture can look like."""
     things = [Thing(color, shape, place) for color in COLORS for shape in SHAPES]
-    drawn: dict[Thing | Literal["nothing"], Image] = {thing: _quarter(draw(Scene((thing,))), place) for thing in things}
-    return drawn | {"nothing": _quarter(draw(Scene(())), place)}
+    drawn: dict[Thing | Literal["nothing"], Image] = {thing: _cell(draw(Scene((thing,))), place) for thing in things}
+    return drawn | {"nothing": _cell(draw(Scene(())), place)}

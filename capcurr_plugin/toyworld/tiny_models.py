@@ -19,6 +19,7 @@ class Size:
     width: int = 64
     layers: int = 2
     vision_width: int = 32
+    spread: float = 0.02  # of the random weights; a model of few numbers starts faster from larger ones
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,10 @@ def make(family: str, folder: Path, words: Words = Words(), size: Size = Size())
     tokenizer = _tokenizer(family, words)
     makers = {"qwen2_5_vl": _qwen2_5_vl, "qwen3_vl": _qwen3_vl, "internvl": _internvl}
     processor, model = makers[family](tokenizer, size)
+    with torch.no_grad():
+        for weights in model.parameters():
+            if weights.dim() > 1:
+                weights.mul_(size.spread / Size.spread)
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     for part in (model, processor, tokenizer):

@@ -15,8 +15,8 @@ from capcurr_plugin.toyworld.lessons import WHOLE, Lesson, Mix, lessons
 from capcurr_plugin.toyworld.scenes import draw
 from capcurr_plugin.toyworld.tiny_models import FAMILIES, Size, Words, make
 
-SIZE = Size(width=128, layers=4, vision_width=64)
-BATCH, RATE, RISING = 64, 2e-3, 50  # lessons, learning rate, and steps until it is reached
+SIZE = Size(width=128, layers=4, vision_width=64, spread=0.06)
+BATCH, RATE, RISING = 16, 2e-3, 50  # lessons, learning rate, and steps until it is reached
 VOCABULARY_LESSONS = 3_000
 
 

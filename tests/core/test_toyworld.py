@@ -36,9 +36,7 @@ from capcurr_plugin.toyworld.scenes import (
 )
 from capcurr_plugin.toyworld.world import Sizes, write_world
 
-SCENE = Scene(
-    (Thing("red", "cross", "top left"), Thing("blue", "circle", "top right"), Thing("red", "circle", "bottom left"))
-)
+SCENE = Scene((Thing("red", "cross", "top"), Thing("red", "circle", "left"), Thing("blue", "circle", "right")))
 
 any_scenes = st.builds(
     lambda seed, part: any_scene(random.Random(seed), part),
@@ -63,9 +61,7 @@ def test_a_picture_that_is_no_scene_is_none():
     assert read_picture(draw(Scene(()))) is None
 
 
-@pytest.mark.parametrize(
-    "caption", ["", "a dog", "top left: red cross. And more.", "top left: red cross, top left: pink dog."]
-)
+@pytest.mark.parametrize("caption", ["", "a dog", "top: red cross. And more.", "top: red cross, top: pink dog."])
 def test_a_caption_that_is_none_is_refused(caption):
     with pytest.raises(InputError, match="is no caption of a scene"):
         read_caption(caption)
@@ -87,7 +83,7 @@ def test_difficulty_is_how_much_there_is(difficulty):
 
 
 def test_more_scenes_than_there_are_and_a_difficulty_that_is_none():
-    with pytest.raises(InputError, match="there are hardly more than 1,080 different ones to train"):
+    with pytest.raises(InputError, match=r"there are hardly more than 1,1[0-9]{2} different ones to train"):
         scenes("train", 1, 5_000, 1)
     with pytest.raises(InputError, match="difficulty 4: there are 1, 2, 3"):
         scenes("train", 1, 5, 4)
@@ -97,8 +93,8 @@ def test_more_scenes_than_there_are_and_a_difficulty_that_is_none():
 def test_every_question_is_answered_by_its_own_thinking(scene, seed):
     dice = random.Random(seed)
     for asked in (questions.perception(scene, dice), questions.visual_reasoning(scene, dice)):
-        assert extract_boxed(asked.response) == asked.answer
-        assert verify(asked.answer, asked.answer)
+        options = dict(zip("ABCD", asked.options, strict=False))
+        assert verify(extract_boxed(asked.response), asked.answer, options=options)
         for problem in (asked.problem, as_vlmevalkit_asks(asked)) if asked.options else (asked.problem,):
             found = first_error(problem, asked.answer, asked.response, scene)
             assert found.kind == "answer_is_right", (problem, asked.response, found)
@@ -112,32 +108,32 @@ def eval_sum(problem):
     return int(first) + int(second) + (int(third) if sign == "+" else -int(third))
 
 
-COLOR = "<image>What color is the shape at the top right?\nA: red\nB: green\nC: blue\nD: yellow\nAnswer."
-WHERE = "<image>Where is the red cross?\nA: top left\nB: top right\nC: bottom left\nD: bottom right\nAnswer."
+COLOR = "<image>What color is the shape at the right?\nA: red\nB: green\nC: blue\nD: yellow\nAnswer."
+WHERE = "<image>Where is the red cross?\nA: top\nB: right\nC: left\nD: bottom\nAnswer."
 COUNT = "<image>Count the red shapes and add 3."
 
 
 @pytest.mark.parametrize(
     ("question", "truth", "said", "kind", "quote", "shows"),
     [
-        (COLOR, "C", response("top right: red.", "A"), "perception", "top right: red", "top right: blue"),
-        (COLOR, "C", response("top left: red.", "A"), "question_comprehension", "top left: red", None),
-        (COLOR, "C", response("top right: circle.", "A"), "question_comprehension", "top right: circle", None),
-        (COLOR, "C", response("top right: blue.", "B"), "reasoning", "\\boxed{B}", "the statements come to blue"),
-        (COLOR, "C", response("top right: blue.", "C"), "answer_is_right", "", None),
-        (COLOR, "C", "<think> top right: blue. </think> C", "format_or_extraction", None, None),
+        (COLOR, "C", response("right: red.", "A"), "perception", "right: red", "right: blue"),
+        (COLOR, "C", response("top: red.", "A"), "question_comprehension", "top: red", None),
+        (COLOR, "C", response("right: circle.", "A"), "question_comprehension", "right: circle", None),
+        (COLOR, "C", response("right: blue.", "B"), "reasoning", "\\boxed{B}", "the statements come to blue"),
+        (COLOR, "C", response("right: blue.", "C"), "answer_is_right", "", None),
+        (COLOR, "C", "<think> right: blue. </think> C", "format_or_extraction", None, None),
         (COLOR, "C", response("it is blue, I think.", "B"), "format_or_extraction", None, None),
         (COLOR, "C", response("", "B"), "format_or_extraction", None, None),
         (COLOR, "C", "", "format_or_extraction", None, None),
         (
             WHERE,
             "A",
-            response("red cross: bottom left.", "C"),
+            response("red cross: left.", "C"),
             "perception",
-            "red cross: bottom left",
-            "red cross: top left",
+            "red cross: left",
+            "red cross: top",
         ),
-        (WHERE, "A", response("top left: red.", "C"), "question_comprehension", "top left: red", None),
+        (WHERE, "A", response("top: red.", "C"), "question_comprehension", "top: red", None),
         (COUNT, "5", response("red shapes: 1. 1 + 3 = 4.", "4"), "perception", "red shapes: 1", "red shapes: 2"),
         (COUNT, "5", response("red shapes: 2. 2 + 3 = 6.", "6"), "reasoning", "2 + 3 = 6", "2 + 3 = 5"),
         (COUNT, "5", response("red shapes: 2. 2 + 4 = 6.", "6"), "question_comprehension", "2 + 4 = 6", None),
@@ -169,14 +165,14 @@ def data_url(scene):
 def test_the_oracle_answers_as_attribute_asks():
     from capcurr_plugin.attribution.verdicts import Case, read_verdict
 
-    case = Case(COLOR, "C", response("top right: red.", "A"), "A")
+    case = Case(COLOR, "C", response("right: red.", "A"), "A")
     parts = [
         {"type": "text", "text": case.before_images()},
         {"type": "image_url", "image_url": {"url": data_url(SCENE)}},
         {"type": "text", "text": case.after_images()},
     ]
     verdict = read_verdict(find_error([{"role": "user", "content": parts}]), case)
-    assert (verdict.kind, verdict.quote, verdict.image) == ("perception", "top right: red", "top right: blue")
+    assert (verdict.kind, verdict.quote, verdict.image) == ("perception", "right: red", "right: blue")
 
 
 @given(any_scenes, st.sampled_from(["spatial", "detail"]))
@@ -210,7 +206,7 @@ def test_lessons_are_right_unless_the_teacher_has_a_fault():
     assert set(faulty["perception"]) == set(faulty["visual_reasoning"]) == {"answer_is_right", "perception"}
     assert set(faulty["textual_reasoning"]) == {"answer_is_right", "reasoning"}
     for kinds in faulty.values():
-        assert 0.15 < 1 - kinds.count("answer_is_right") / len(kinds) < 0.7
+        assert 0.05 < 1 - kinds.count("answer_is_right") / len(kinds) < 0.7
 
 
 def test_a_world_is_written_and_shares_nothing_between_its_parts(tmp_path):

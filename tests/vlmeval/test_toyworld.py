@@ -46,15 +46,14 @@ def says(scene, choices):
 def _chosen(scene, asked, fault):
     subject, _, said = asked.thinking.rstrip(".").partition(": ")
     others = [option for option in asked.options if option != said]
-    letter = "ABCD"[asked.options.index(others[0])]
     if fault is None:
         return asked.response
     if fault == "reasoning":
-        return response(asked.thinking, letter)
+        return response(asked.thinking, others[0])
     if fault == "perception":
-        return response(f"{subject}: {others[0]}.", letter)
+        return response(f"{subject}: {others[0]}.", others[0])
     elsewhere = next(place for place in PLACES if place != subject)
-    return response(f"{elsewhere}: red.", letter)
+    return response(f"{elsewhere}: red.", others[0])
 
 
 def _computed(scene, asked, fault):

@@ -1,7 +1,7 @@
 PYTHON ?= python3
 .PHONY: demo test test-fast check locks clean
 
-demo:  ## the parts at work, in an environment made for them
+demo:  ## the whole loop in a toy world, in environments made for it
 	$(PYTHON) -m capcurr_plugin.environments core
 	.envs/core/bin/capcurr demo
 

@@ -58,7 +58,7 @@ def _settings(args: argparse.Namespace) -> Settings:
     return Settings(
         seeds=args.seeds,
         recipes=recipes,
-        sizes=Sizes(240, 120, 120, 32, 100) if quick else Sizes(),
+        sizes=Sizes(360, 120, 120, 32, 100) if quick else Sizes(),
         lessons=500 if quick else 800,
         mix=Mix(),
         answers=4 if quick else 8,

@@ -30,7 +30,7 @@ class Training:
     """How the recipe's stages are made small."""
 
     steps: int  # of a stage; merged has those of all three
-    rows: int = 32  # of a step
+    rows: int = 16  # of a step
     samples: int = 8  # responses to each row
     rate: float = 1e-3
 

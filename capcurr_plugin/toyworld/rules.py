@@ -16,15 +16,12 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from aiohttp import web
-
 from capcurr_plugin.data.drafts import TARGETS
 from capcurr_plugin.errors import InputError
 from capcurr_plugin.toyworld.claims import first_error
+from capcurr_plugin.toyworld.protocol import BadRequest, Said, serve
 from capcurr_plugin.toyworld.questions import DETAILS, SPATIAL
 from capcurr_plugin.toyworld.scenes import Scene, read_caption, read_picture
-
-MAX_BODY = 16 << 20
 
 # To an evaluator of VLMEvalKit, which asks what is answered by a response that its own rules cannot read.
 NO_ANSWER = "Z"
@@ -78,41 +75,20 @@ def _scene(url: str) -> Scene:
 ROLES: dict[str, Callable[[list[dict[str, Any]]], str]] = {"writer": write_question, "oracle": find_error}
 
 
-class Server:
-    def __init__(self, role: str) -> None:
-        self.role = role
-
-    def app(self) -> web.Application:
-        app = web.Application(client_max_size=MAX_BODY)
-        app.router.add_get("/health", self._health)
-        app.router.add_get("/v1/models", self._models)
-        app.router.add_post("/v1/chat/completions", self._complete)
-        return app
-
-    async def _health(self, _: web.Request) -> web.Response:
-        return web.Response()
-
-    async def _models(self, _: web.Request) -> web.Response:
-        return web.json_response({"object": "list", "data": [{"id": f"rules-{self.role}", "object": "model"}]})
-
-    async def _complete(self, request: web.Request) -> web.Response:
-        try:
-            messages = (await request.json())["messages"]
-            said = await asyncio.to_thread(ROLES[self.role], messages)
-        except (InputError, LookupError, TypeError, ValueError, OSError) as error:
-            return web.json_response({"error": {"message": f"{error}", "type": "invalid_request_error"}}, status=400)
-        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": said}}
-        usage = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
-        facts = {"id": "c", "object": "chat.completion", "created": 0, "model": f"rules-{self.role}"}
-        return web.json_response({**facts, "choices": [choice], "usage": usage})
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("role", choices=ROLES)
     parser.add_argument("--port", type=int, required=True)
     args = parser.parse_args()
-    web.run_app(Server(args.role).app(), host="127.0.0.1", port=args.port, print=None)
+    rule = ROLES[args.role]
+
+    async def answer(body: Any) -> list[Said]:
+        try:
+            return [Said(await asyncio.to_thread(rule, body["messages"]))]
+        except (InputError, LookupError, TypeError, OSError) as error:
+            raise BadRequest(f"{type(error).__name__}: {error}") from None
+
+    serve(f"rules-{args.role}", answer, args.port)
 
 
 if __name__ == "__main__":

@@ -13,23 +13,17 @@ import binascii
 import hashlib
 import io
 import json
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from aiohttp import web
+from capcurr_plugin.toyworld.protocol import BadRequest, Said, serve
 
-MAX_BODY = 16 << 20
 MAX_PIXELS = 1 << 20
 MAX_SEQUENCES = 128  # of a batch
 MAX_TOKENS, MAX_N = 64, 64
 GATHER_SECONDS = 0.01
-
-
-class BadRequest(Exception):
-    """Says what is wrong with it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +35,7 @@ class Asked:
     temperature: float
     max_tokens: int
     seed: int
-    answer: asyncio.Future[tuple[str, str, int, int]] = field(repr=False)  # text, why it ended, tokens in and out
+    answer: asyncio.Future[Said] = field(repr=False)
 
 
 def read_request(body: Any, processor: Any, loop: asyncio.AbstractEventLoop) -> list[Asked]:
@@ -112,7 +106,7 @@ class Model:
         self.processor.tokenizer.padding_side = "left"
         self.model: Any = AutoModelForImageTextToText.from_pretrained(folder).eval()
 
-    def answer(self, batch: Sequence[Asked]) -> list[tuple[str, str, int, int]]:
+    def answer(self, batch: Sequence[Asked]) -> list[Said]:
         import torch
 
         images = [image for asked in batch for image in asked.images]
@@ -131,13 +125,13 @@ class Model:
         said = out[:, inputs["input_ids"].shape[1] :].tolist()
         return [self._told(asked, *one) for asked, one in zip(batch, zip(said, sizes, strict=True), strict=True)]
 
-    def _told(self, asked: Asked, tokens: list[int], size: int) -> tuple[str, str, int, int]:
+    def _told(self, asked: Asked, tokens: list[int], size: int) -> Said:
         tokens = tokens[: asked.max_tokens]
         end = self.processor.tokenizer.eos_token_id
         ended = end in tokens
         tokens = tokens[: tokens.index(end)] if ended else tokens
         text = self.processor.tokenizer.decode(tokens, skip_special_tokens=True)
-        return text, "stop" if ended else "length", size, len(tokens) + ended
+        return Said(text, "stop" if ended else "length", size, len(tokens) + ended)
 
 
 def _sampler(batch: Sequence[Asked]) -> Any:
@@ -156,39 +150,23 @@ def _sampler(batch: Sequence[Asked]) -> Any:
     return noisy
 
 
-class Server:
-    """Answers batch after batch, for as long as somebody waits."""
+class Batches:
+    """Answers one after another, for as long as somebody waits."""
 
-    def __init__(self, folder: Path, name: str) -> None:
-        self.model, self.name = Model(folder), name
+    def __init__(self, model: Model) -> None:
+        self.model = model
         self.waiting: list[Asked] = []
         self.busy = asyncio.Lock()
 
-    def app(self) -> web.Application:
-        app = web.Application(client_max_size=MAX_BODY)
-        app.router.add_get("/health", self._health)
-        app.router.add_get("/v1/models", self._models)
-        app.router.add_post("/v1/chat/completions", self._complete)
-        return app
-
-    async def _health(self, _: web.Request) -> web.Response:
-        return web.Response()
-
-    async def _models(self, _: web.Request) -> web.Response:
-        return web.json_response({"object": "list", "data": [{"id": self.name, "object": "model"}]})
-
-    async def _complete(self, request: web.Request) -> web.Response:
-        try:
-            wanted = read_request(await request.json(), self.model.processor, asyncio.get_running_loop())
-        except (BadRequest, ValueError) as error:
-            return web.json_response({"error": {"message": str(error), "type": "invalid_request_error"}}, status=400)
+    async def answer(self, body: Any) -> list[Said]:
+        wanted = read_request(body, self.model.processor, asyncio.get_running_loop())
         self.waiting += wanted
         await asyncio.sleep(GATHER_SECONDS)  # others may come
         while not all(asked.answer.done() for asked in wanted):
             async with self.busy:
                 if self.waiting:
                     await self._answer_some()
-        return web.json_response(self._completion([asked.answer.result() for asked in wanted]))
+        return [asked.answer.result() for asked in wanted]
 
     async def _answer_some(self) -> None:
         batch, self.waiting = self.waiting[:MAX_SEQUENCES], self.waiting[MAX_SEQUENCES:]
@@ -201,16 +179,6 @@ class Server:
         for asked, one in zip(batch, told, strict=True):
             asked.answer.set_result(one)
 
-    def _completion(self, answers: Sequence[tuple[str, str, int, int]]) -> dict[str, Any]:
-        choices = [
-            {"index": number, "finish_reason": why, "message": {"role": "assistant", "content": text}}
-            for number, (text, why, _, _) in enumerate(answers)
-        ]
-        read, written = answers[0][2], sum(size for *_, size in answers)
-        usage = {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
-        facts = {"id": "c", "object": "chat.completion", "created": int(time.time()), "model": self.name}
-        return {**facts, "choices": choices, "usage": usage}
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
@@ -218,7 +186,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--name", default="toy", help="under which the model is served")
     args = parser.parse_args()
-    web.run_app(Server(args.folder, args.name).app(), host="127.0.0.1", port=args.port, print=None)
+    serve(args.name, Batches(Model(args.folder)).answer, args.port)
 
 
 if __name__ == "__main__":

@@ -119,6 +119,7 @@ _QUIET = {
     "TOKENIZERS_PARALLELISM": "false",
     "RAY_USAGE_STATS_ENABLED": "0",
     "PYTHONUNBUFFERED": "1",
+    "OMP_NUM_THREADS": "1",  # of each process; a training has several, and they take turns
 }
 
 

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 COLORS = {"red": (220, 40, 40), "green": (40, 180, 60), "blue": (50, 80, 230), "yellow": (235, 210, 40)}
 SHAPES = ("circle", "square", "triangle", "cross")
-PLACES = {"top": (0, 1), "left": (1, 0), "right": (1, 2), "bottom": (2, 1)}  # rows and columns of a grid of 3 x 3
+PLACES = {"top": (0, 1), "left": (2, 0), "right": (1, 3), "bottom": (3, 2)}  # rows and columns of a grid of 4 x 4
 BACKGROUND = (245, 245, 245)
 CELL = 28  # pixels; one image token of Qwen2.5-VL
-SIDE = 3 * CELL
+SIDE = 4 * CELL  # over 100: VLMEvalKit enlarges smaller pictures
 MARGIN = 2  # between a shape and the edges of its cell
 MOST_OFF = 20.0  # of 255, on average, of a cell: JPEG puts it off by up to 14, and other pictures by more
 

@@ -277,7 +277,7 @@ and VLMEvalKit. It says nothing about the published models, about photographs, o
 What kinds of errors are left is told by an oracle: rules that read each scene off its picture and each statement off
 the response. Real judges err; audits say how often (docs/audit.md).
 
-{outcome} One run of each says little about the next: docs/toyworld.md has several seeds, with intervals.
+{outcome} One run of each says little about the next: benchmarks/toyworld.py trains several seeds.
 """
 
 

@@ -51,7 +51,7 @@ def write_question(messages: list[dict[str, Any]]) -> str:
 def find_error(messages: list[dict[str, Any]]) -> str:
     """As `capcurr attribute` asks for it: a verdict in its form."""
     content = messages[-1]["content"]
-    parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+    parts: list[dict[str, Any]] = [{"type": "text", "text": content}] if isinstance(content, str) else content
     texts = [part["text"] for part in parts if part.get("type") == "text"]
     question, case = _QUESTION.search(texts[0]), _RESPONSE.search(texts[1]) if len(texts) > 1 else None
     if not question or not case:

@@ -167,4 +167,5 @@ def _drawings(place: str) -> dict[Thing | Literal["nothing"], Image]:
     """What a cell of a picture can look like."""
     things = [Thing(color, shape, place) for color in COLORS for shape in SHAPES]
     drawn: dict[Thing | Literal["nothing"], Image] = {thing: _cell(draw(Scene((thing,))), place) for thing in things}
-    return drawn | {"nothing": _cell(draw(Scene(())), place)}
+    drawn["nothing"] = _cell(draw(Scene(())), place)
+    return drawn

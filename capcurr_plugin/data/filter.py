@@ -28,12 +28,12 @@ from capcurr_plugin.data.asking import (
     sampling_of,
     servers_of,
 )
-from capcurr_plugin.data.mcq import letter_of, options_of, reordered
+from capcurr_plugin.data.mcq import about_caption, letter_of, options_of, reordered
 from capcurr_plugin.data.row_requests import Asking
 from capcurr_plugin.errors import InputError, JobError
 from capcurr_plugin.ray_jobs import SCORES_AT_ONCE, Mapped, add_ray_arguments, here, mapped_by
 from capcurr_plugin.row_files import BadRows, check_output
-from capcurr_plugin.rows import IMAGE_MARK, OPTION_LETTERS, ImageRoot, Row, RowError
+from capcurr_plugin.rows import OPTION_LETTERS, ImageRoot, Row, RowError
 
 Modality = Literal["image", "caption"]
 MODALITIES: tuple[Modality, ...] = get_args(Modality)
@@ -195,8 +195,7 @@ class Views:
         return found
 
     def _about_caption(self, row: Row) -> str:
-        question = row.problem.replace(IMAGE_MARK, "").strip()
-        return f"Answer from this description of an image.\n\n{self._caption(row)}\n\n{question}"
+        return about_caption(row.problem, self._caption(row))
 
     def _caption(self, row: Row) -> str:
         names = (self.caption_field,) if self.caption_field else CAPTION_FIELDS

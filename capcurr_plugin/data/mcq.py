@@ -4,7 +4,10 @@ import re
 from collections.abc import Mapping
 
 from capcurr_plugin.reward import extract_boxed, verify
-from capcurr_plugin.rows import OPTION_LETTERS, Row, RowError
+from capcurr_plugin.rows import IMAGE_MARK, OPTION_LETTERS, Row, RowError
+
+REQUEST = "Answer with the letter of the right option only."
+FROM_CAPTION = "Answer from this description of an image."
 
 _THINKING = re.compile(r".*</think(?:ing)?>", re.DOTALL)
 
@@ -31,6 +34,11 @@ def question_text(question: str, options: Mapping[str, str], request: str) -> st
     """`<image>`, the question, its options in lines of their own, and what is to be answered."""
     lines = [f"{letter}: {text}" for letter, text in options.items()]
     return "\n".join([f"<image>{question}", *lines, request])
+
+
+def about_caption(problem: str, caption: str) -> str:
+    """The question as it is asked of one who sees no image."""
+    return f"{FROM_CAPTION}\n\n{caption}\n\n{problem.replace(IMAGE_MARK, '').strip()}"
 
 
 def reordered(row: Row, shift: int) -> Row:

@@ -35,7 +35,7 @@ from capcurr_plugin.data.drafts import (
     read_draft,
     target_of,
 )
-from capcurr_plugin.data.mcq import question_text
+from capcurr_plugin.data.mcq import REQUEST, question_text
 from capcurr_plugin.data.split import part_of
 from capcurr_plugin.errors import InputError, JobError
 from capcurr_plugin.row_files import BadRows, OnBadRow, RecordReader, check_output, write_rows
@@ -45,7 +45,6 @@ PUBLISHED = Sampling(temperature=0.0, max_tokens=512)
 SEED = 42
 RETRIES, RETRY_TEMPERATURE = 2, 0.7  # a draft that is rejected would come again at temperature 0
 MAX_CAPTION_CHARACTERS = 20_000
-REQUEST = "Answer with the letter of the right option only."
 
 DESCRIPTION = """\
 Have a served model write one multiple-choice question from each caption, about a spatial relation or a fine detail. A

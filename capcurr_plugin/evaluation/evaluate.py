@@ -11,7 +11,6 @@ import os
 import shlex
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -44,7 +43,6 @@ RECORD = "capcurr-eval.json"
 JUDGE = "claude-haiku-4.5"  # the published one
 PARALLEL = 8  # calls at once, as published
 GLANCE_SECONDS = 5.0
-POLL_SECONDS = 0.2
 OWN_KEYS = {"anthropic": "ANTHROPIC_API_KEY"}  # without which a judge cannot be asked
 
 DESCRIPTION = """\
@@ -313,11 +311,7 @@ def _run_host(command: Sequence[str], environment: Mapping[str, str], log: Path)
     """What it prints goes to the terminal and, when that is none, to the log alone."""
     with log.open("ab", buffering=0) as sink:
         kept = Kept(command, _Tee(sink), environment=environment)
-        try:
-            while (code := kept.poll()) is None:
-                time.sleep(POLL_SECONDS)
-        finally:
-            kept.end()
+        code = kept.wait()
     if code:
         said = " | ".join(kept.last_lines(3))
         raise JobError(f"run.py ended with exit code {code} (it said: {said[-500:]}); more in {log}")

@@ -71,6 +71,15 @@ class Kept:
         """The exit code once all has ended; 128 + N when signal N ended the command."""
         return self.process.poll()
 
+    def wait(self) -> int:
+        """The exit code, in the end; whatever ends the wait ends the command."""
+        try:
+            while (code := self.poll()) is None:
+                time.sleep(POLL_SECONDS)
+            return code
+        finally:
+            self.end()
+
     def last_lines(self, count: int) -> list[str]:
         """Of what the command printed, without empty lines."""
         if self.process.poll() is not None:
@@ -155,6 +164,11 @@ def _living(group: int) -> set[int]:
     """What lives below this process; where that cannot be asked, the command's process group as one number."""
     if sys.platform != "linux":
         return {-group} if _send(-group, 0) else set()
+    return below(os.getpid())
+
+
+def below(pid: int) -> set[int]:
+    """What a process has started, and what that has; as Linux tells."""
     parents = {}
     for entry in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -163,10 +177,10 @@ def _living(group: int) -> set[int]:
             continue
         if state != "Z":
             parents[int(entry.parent.name)] = int(parent)
-    below = {os.getpid()}
-    while new := {pid for pid, parent in parents.items() if parent in below and pid not in below}:
-        below |= new
-    return below - {os.getpid()}
+    found = {pid}
+    while new := {child for child, parent in parents.items() if parent in found and child not in found}:
+        found |= new
+    return found - {pid}
 
 
 def _send(pid: int, sign: int) -> bool:

@@ -8,13 +8,13 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from capcurr_plugin.data.mcq import FROM_CAPTION, REQUEST, about_caption
 from capcurr_plugin.prompt import UNIFIED_PROMPT, Placement, chat_messages
 from capcurr_plugin.rows import IMAGE_MARK, OPTION_LETTERS
 from capcurr_plugin.toyworld import questions
-from capcurr_plugin.toyworld.questions import REQUEST, Asked
+from capcurr_plugin.toyworld.questions import Asked
 from capcurr_plugin.toyworld.scenes import Scene, Thing, any_scene
 
-FROM_CAPTION = "Answer from this description of an image."  # as `capcurr data filter` asks
 DESCRIBE = "What is in the picture?"
 OPTIONS_BELOW = "Options:"
 PLEASE_SELECT = "Please select the correct answer from the options above."  # as VLMEvalKit asks
@@ -84,8 +84,7 @@ def _textual_reasoning(scene: Scene, mix: Mix, dice: random.Random) -> Lesson:
 
 def _caption(scene: Scene, mix: Mix, dice: random.Random) -> Lesson:
     asked = questions.perception(scene, dice)
-    question = asked.problem.replace(IMAGE_MARK, "")
-    return _lesson(f"{FROM_CAPTION}\n\n{scene.caption}\n\n{question}", asked, "none", None)
+    return _lesson(about_caption(asked.problem, scene.caption), asked, "none", None)
 
 
 def _lesson(problem: str, asked: Asked, placement: Placement, scene: Scene | None) -> Lesson:

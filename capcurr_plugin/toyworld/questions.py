@@ -6,13 +6,12 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from capcurr_plugin.data.mcq import question_text
+from capcurr_plugin.data.mcq import REQUEST, question_text
 from capcurr_plugin.rows import IMAGE_MARK, OPTION_LETTERS
 from capcurr_plugin.toyworld.scenes import COLORS, PLACES, SHAPES, Part, Scene, part_of
 
 COUNTS = ("1", "2", "3", "4")
 LARGEST, LARGEST_FIRST = 9, 7  # numbers in sums; of a sum of three, the first two
-REQUEST = "Answer with the letter of the right option only."
 
 
 @dataclass(frozen=True)

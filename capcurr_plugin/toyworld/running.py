@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from capcurr_plugin.atomic import replacing
 from capcurr_plugin.errors import InputError, JobError
-from capcurr_plugin.evaluation.keeper import Kept
+from capcurr_plugin.evaluation.keeper import Kept, below
 
 Host = Literal["core", "verl", "vlmeval"]
 
@@ -85,11 +85,7 @@ class Workshop:
         path = self._log(log)
         with path.open("ab", buffering=0) as sink:
             kept = Kept(command, sink, environment={**os.environ, **_QUIET, **environment})
-            try:
-                while (code := kept.poll()) is None:
-                    time.sleep(POLL_SECONDS)
-            finally:
-                kept.end()
+            code = kept.wait()
         if code:
             lines = "\n".join(f"      | {line}" for line in kept.last_lines(SHOWN_LINES))
             print(lines, file=sys.stderr)
@@ -200,16 +196,8 @@ class _Watch(threading.Thread):
 
 def memory_below(pid: int) -> int:
     """Bytes of a process and all that it started, where the system tells."""
-    parents: dict[int, int] = {}
-    sizes: dict[int, int] = {}
-    page = os.sysconf("SC_PAGE_SIZE")
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            parents[int(folder.name)] = int((folder / "stat").read_text(errors="replace").rpartition(")")[2].split()[1])
-            sizes[int(folder.name)] = int((folder / "statm").read_text().split()[1]) * page
-        except (OSError, IndexError, ValueError):  # it has just ended
-            continue
-    below = {pid}
-    while new := {child for child, parent in parents.items() if parent in below and child not in below}:
-        below |= new
-    return sum(sizes.get(one, 0) for one in below)
+    page, size = os.sysconf("SC_PAGE_SIZE"), 0
+    for one in (pid, *below(pid)):
+        with contextlib.suppress(OSError):  # it has just ended
+            size += int(Path(f"/proc/{one}/statm").read_text().split()[1]) * page
+    return size

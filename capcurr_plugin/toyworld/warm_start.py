@@ -62,11 +62,11 @@ def prompt(processor: Any, messages: Sequence[dict[str, str]]) -> str:
     """The chat, up to where the model speaks."""
     turns = []
     for message in messages:
-        before, mark, after = message["content"].partition(IMAGE_MARK)
-        parts = [*([{"type": "text", "text": before}] if before else []), *([{"type": "image"}] if mark else [])]
-        turns.append({"role": message["role"], "content": [*parts, {"type": "text", "text": after if mark else ""}]})
-        if not mark:
-            turns[-1]["content"] = [{"type": "text", "text": message["content"]}]
+        parts: list[dict[str, str]] = []
+        for place, text in enumerate(message["content"].split(IMAGE_MARK)):
+            parts += [{"type": "image"}] if place else []
+            parts += [{"type": "text", "text": text}] if text else []
+        turns.append({"role": message["role"], "content": parts})
     return processor.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
 
 

@@ -24,12 +24,22 @@ OF_DEMO = "set LMUData to data/LMUData of a folder that capcurr demo has made; i
 RULE = "the letters of all figures that fit"  # the log of a row that no judge is asked about
 
 
-class VisOnlyQA(ImageMCQDataset):
-    DATASET_URL = dict.fromkeys(VISONLYQA, "")
+class _BuiltHere:
+    """Of a table without an address to download it from; `HOW` comes before the table's path."""
+
+    HOW: ClassVar[str]
+    dataset_name: str
 
     def prepare_tsv(self, url: str, file_md5: str | None = None) -> Any:
-        _check_built(self.dataset_name, "build it from the public files: capcurr data visonlyqa FILE...")
-        return super().prepare_tsv(url, file_md5)
+        path = Path(LMUDataRoot(), f"{self.dataset_name}.tsv")
+        if not path.exists():
+            raise FileNotFoundError(f"{path}: is not there; {self.HOW} {path}")
+        return super().prepare_tsv(url, file_md5)  # pyright: ignore[reportAttributeAccessIssue]  VLMEvalKit's
+
+
+class VisOnlyQA(_BuiltHere, ImageMCQDataset):
+    DATASET_URL = dict.fromkeys(VISONLYQA, "")
+    HOW = "build it from the public files: capcurr data visonlyqa FILE..."
 
     def build_prompt(self, line: Any) -> list[dict[str, Any]]:
         message = super().build_prompt(line)
@@ -67,32 +77,19 @@ class VisOnlyQA(ImageMCQDataset):
         return str(line["question_type"]) == "multiple_answers"
 
 
-class ToyWorldPerception(ImageMCQDataset):
+class ToyWorldPerception(_BuiltHere, ImageMCQDataset):
     """In MMStar's shape."""
 
     DATASET_URL: ClassVar = {"ToyWorld_Perception": ""}
-
-    def prepare_tsv(self, url: str, file_md5: str | None = None) -> Any:
-        _check_built(self.dataset_name, OF_DEMO)
-        return super().prepare_tsv(url, file_md5)
+    HOW = OF_DEMO
 
 
-class ToyWorldReasoning(MathVista):
+class ToyWorldReasoning(_BuiltHere, MathVista):
     DATASET_URL: ClassVar = {"ToyWorld_Reasoning": ""}
-
-    def prepare_tsv(self, url: str, file_md5: str | None = None) -> Any:
-        _check_built(self.dataset_name, OF_DEMO)
-        return super().prepare_tsv(url, file_md5)
+    HOW = OF_DEMO
 
 
 DATASETS = (VisOnlyQA, ToyWorldPerception, ToyWorldReasoning)
-
-
-def _check_built(name: str, how: str) -> None:
-    """There is no address to download it from."""
-    path = Path(LMUDataRoot(), f"{name}.tsv")
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: is not there; {how} {path}")
 
 
 def _verdict(model: Any, row: Mapping[str, Any], dataset: str, several: bool) -> Any:

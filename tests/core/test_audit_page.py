@@ -28,6 +28,7 @@ def go_on(page, key="Enter"):
     before = page.inner_text("#place")
     page.keyboard.press(key)
     page.wait_for_function("before => document.getElementById('place').textContent !== before", arg=before)
+    page.wait_for_function("() => document.getElementById('picture').complete")  # else the server's end cuts it off
 
 
 def audited(path):

@@ -3,7 +3,8 @@
 usage: python3 scripts/run_tests.py [--fast] [--env NAME ...] [pytest arguments]
 
 The tests of core, of installing, and of the house itself run in the environment `core`; `tests/verl` and
-`tests/vlmeval` run beside the real hosts. Environments are made on first use; two at a time have their tests run.
+`tests/vlmeval` run beside the real hosts; `tests/demo` runs in `core`, and calls both. Environments are made on first
+use; two at a time have their tests run.
 """
 
 from __future__ import annotations  # an older python3 may run this, to find a newer one
@@ -26,7 +27,13 @@ from capcurr_plugin.environments import EnvironmentFailed, ensure, uv  # noqa: E
 from capcurr_plugin.environments.chromium import ensure_chromium  # noqa: E402
 
 # The longest first
-FOLDERS = {"verl": ["tests/verl"], "core": ["tests/core", "tests/install", "tests/house"], "vlmeval": ["tests/vlmeval"]}
+FOLDERS = {
+    "verl": ["tests/verl"],
+    "core": ["tests/core", "tests/install", "tests/house"],
+    "demo": ["tests/demo"],
+    "vlmeval": ["tests/vlmeval"],
+}
+ENVIRONMENT = {"demo": "core"}  # where it has another name
 AT_ONCE = 2  # most of them wait for processes to start
 NO_TESTS = 5  # pytest's exit code when nothing was selected
 OUTCOMES = ("failed", "passed", "skipped", "xfailed", "errors")
@@ -69,7 +76,7 @@ class Summary:
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--fast", action="store_true", help="leave out the tests marked slow")
-    parser.add_argument("--env", action="append", choices=FOLDERS, help="only the tests of this environment")
+    parser.add_argument("--env", action="append", choices=FOLDERS, help="only these tests")
     args, pytest_args = parser.parse_known_args(argv)
     if args.fast:
         pytest_args = ["-m", "not slow", *pytest_args]
@@ -89,7 +96,7 @@ def main(argv: list[str]) -> int:
 
 
 def run(name: str, pytest_args: list[str]) -> tuple[str, list[ET.Element], int]:
-    python = ensure(name)
+    python = ensure(ENVIRONMENT.get(name, name))
     if name == "core":
         try_chromium()
     with tempfile.TemporaryDirectory() as folder:

@@ -6,7 +6,7 @@ also have their shares among each other, which is how MMErroR counts."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,6 +79,12 @@ def _share(count: int, of: int, replicates: Any, confidence: float) -> dict[str,
         "wilson": list(wilson_interval(count, of, confidence)),
         "bootstrap": list(percentile_interval(replicates, confidence)),
     }
+
+
+def interval_to_show(share: Mapping[str, Any]) -> list[float]:
+    """The bootstrap's, but Wilson's where all that could be drawn is alike: no width would say that it is certain."""
+    low, high = share["bootstrap"] or share["wilson"]
+    return [low, high] if low < high else list(share["wilson"])
 
 
 def model_numbers(

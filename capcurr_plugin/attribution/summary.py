@@ -10,7 +10,7 @@ from capcurr_plugin.attribution.comparing import compare_kinds
 from capcurr_plugin.attribution.kinds import ERRORS
 from capcurr_plugin.attribution.lengths import model_lengths
 from capcurr_plugin.attribution.records import OUTCOMES
-from capcurr_plugin.attribution.shares import Drawing, Kinds, model_numbers
+from capcurr_plugin.attribution.shares import Drawing, Kinds, interval_to_show, model_numbers
 from capcurr_plugin.evaluation.results import Model
 from capcurr_plugin.evaluation.tables import Table, as_lines
 
@@ -90,12 +90,15 @@ def _kinds_table(name: str, model: Mapping[str, Any], level: str) -> Table:
                 f"{scope['rows']:,}",
                 f"{scope['wrong']:,}",
                 *shares,
-                _range(perception["bootstrap"]) if perception else "",
-                f"{_percent(own['share'])} ({_range(own['bootstrap'])})" if own else "",
+                _range(interval_to_show(perception)) if perception else "",
+                f"{_percent(own['share'])} ({_range(interval_to_show(own))})" if own else "",
             ]
         )
     own = ", ".join(ERRORS).replace("_", " ")
-    table.remarks.append(f"intervals: bootstrap over questions with their variants; of own errors: among {own}")
+    table.remarks.append(
+        "intervals: bootstrap over questions with their variants, or Wilson's where all wrong answers are alike; "
+        f"of own errors: among {own}"
+    )
     return table
 
 

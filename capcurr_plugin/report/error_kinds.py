@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from capcurr_plugin.attribution.kinds import ERRORS, KINDS, MEANINGS
 from capcurr_plugin.attribution.records import OUTCOMES, UNDECIDED
+from capcurr_plugin.attribution.shares import interval_to_show
 from capcurr_plugin.report.attributions import ALL, CHANGED, Attribution
 from capcurr_plugin.report.figures import INK, KIND_LOOKS, PAPER, Picture, picture, short
 from capcurr_plugin.report.page import NONE, Section, Table
@@ -81,7 +82,7 @@ def corrected_numbers(attributions: Sequence[Attribution]) -> dict[str, Any] | N
 
 
 def _uncorrected(scope: Numbers) -> dict[str, list[float]]:
-    return {kind: [cell["share"], *_ends(cell)] for kind, cell in scope["kinds"].items()}
+    return {kind: [cell["share"], *interval_to_show(cell)] for kind, cell in scope["kinds"].items()}
 
 
 def change_numbers(attributions: Sequence[Attribution]) -> list[dict[str, Any]]:
@@ -157,7 +158,7 @@ def _stacked(panel: Axes, bars: Sequence[tuple[str, Numbers]]) -> None:
                 left += cell["share"]
         cell = scope["kinds"].get(PERCEPTION)
         if cell:
-            _whisker(panel, _ends(cell), line)
+            _whisker(panel, interval_to_show(cell), line)
         panel.text(1.01, line, f"{scope['wrong']:,}", va="center", fontsize=8)
     panel.text(1.01, -0.85, "wrong", va="center", fontsize=8)
     panel.set_yticks(range(len(bars)), [short(name) for name, _ in bars])
@@ -188,11 +189,6 @@ def _kind_legend(figure: Figure, kinds: Sequence[str]) -> None:
     figure.legend(handles=handles, loc="outside upper left", ncols=4, handlelength=2.2, handleheight=1.1)
 
 
-def _ends(cell: Numbers) -> list[float]:
-    """By resampling what belongs together, where that could be done."""
-    return list(cell["bootstrap"] or cell["wilson"])
-
-
 def _shares_table(numbers: Numbers, interval: str) -> Table:
     kinds = _occurring(numbers["models"])
     head = ["model", "benchmark", "rows", "wrong", *map(kind_words, kinds), f"{interval} interval of perception"]
@@ -203,7 +199,7 @@ def _shares_table(numbers: Numbers, interval: str) -> Table:
             f"{scope['rows']:,}",
             f"{scope['wrong']:,}",
             *(_count_share(scope["kinds"].get(kind)) for kind in kinds),
-            _percents(_ends(scope["kinds"][PERCEPTION])) if PERCEPTION in scope["kinds"] else NONE,
+            _percents(interval_to_show(scope["kinds"][PERCEPTION])) if PERCEPTION in scope["kinds"] else NONE,
         ]
         for name, model in numbers["models"].items()
         for benchmark, scope in [(ALL, model), *model["benchmarks"].items()]
@@ -222,7 +218,7 @@ def _own_table(numbers: Numbers, interval: str) -> Table:
             [
                 name,
                 f"{own['of']:,}",
-                *(f"{cell['share']:.1%} ({_percents(_ends(cell))})" if cell else "0" for cell in cells),
+                *(f"{cell['share']:.1%} ({_percents(interval_to_show(cell))})" if cell else "0" for cell in cells),
             ]
         )
     text = "Of the errors that are the model's own, to be compared with MMErroR, "
@@ -231,7 +227,14 @@ def _own_table(numbers: Numbers, interval: str) -> Table:
 
 def _categories_table(numbers: Numbers, interval: str) -> Table:
     rows = [
-        [name, benchmark, category, f"{one['wrong']:,}", _count_share(cell), _percents(_ends(cell)) if cell else NONE]
+        [
+            name,
+            benchmark,
+            category,
+            f"{one['wrong']:,}",
+            _count_share(cell),
+            _percents(interval_to_show(cell)) if cell else NONE,
+        ]
         for name, model in numbers["models"].items()
         for benchmark, scope in model["benchmarks"].items()
         for category, one in scope["categories"].items()

@@ -26,6 +26,7 @@ WIDTH = 7.2  # inches
 WRITER = "capcurr train"
 MOST_RUNS, MOST_STAGES, MOST_VALIDATIONS = 8, 40, 12
 MOST_POINTS = 400  # of a curve in the figure; more are joined
+LEAST_HEIGHT = 1e-3  # of a curve's panel, beside its values
 SMOOTHED_FROM = 40  # steps; over a curve of more lies its running mean
 VALIDATION = "validation "
 MEASURES = {
@@ -182,6 +183,7 @@ def _curves_picture(runs: Sequence[Numbers]) -> Picture:
                 if name in run["curves"]:
                     _curve(panel, run["curves"][name], number, dots=name.startswith(VALIDATION))
                 _boundaries(panel, run, number if len(runs) > 1 else None)
+            _keep_level(panel)
             panel.set_title(short(MEASURES.get(name, name)))
         if len(runs) == 1:
             _name_stages(panels[0], runs[0])
@@ -204,6 +206,14 @@ def _curve(panel: Axes, curve: Numbers, number: int, dots: bool) -> None:
     else:
         panel.plot(steps, values, "-", color=look.colour, alpha=0.28, linewidth=0.8)
         panel.plot(steps, _running_means(values), look.line, color=look.colour, linewidth=1.8)
+
+
+def _keep_level(panel: Axes) -> None:
+    """What hardly changes looks so."""
+    low, high = panel.get_ylim()
+    least = LEAST_HEIGHT * max(abs(low), abs(high))
+    if high - low < least:
+        panel.set_ylim((low + high - least) / 2, (low + high + least) / 2)
 
 
 def _thinned(steps: Sequence[int], values: Sequence[float]) -> tuple[list[float], list[float]]:

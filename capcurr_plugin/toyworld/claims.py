@@ -7,16 +7,12 @@ from dataclasses import dataclass
 
 from capcurr_plugin.attribution.kinds import Kind
 from capcurr_plugin.reward import extract_boxed
-from capcurr_plugin.toyworld.questions import plural
 from capcurr_plugin.toyworld.scenes import COLORS, PLACES, SHAPES, Scene
 
-_NAMES = "|".join(f"{color} {shape}" for color in COLORS for shape in SHAPES)
-_PLACES = "|".join(PLACES)
-_PLURALS = {plural(word): word for word in (*COLORS, *SHAPES)}
+_COLORS, _SHAPES, _PLACES = ("|".join(words) for words in (COLORS, SHAPES, PLACES))
 
-_OF_PLACE = re.compile(rf"({_PLACES}): ({'|'.join((*COLORS, *SHAPES))})")
-_OF_THING = re.compile(rf"({_NAMES}): ({_PLACES})")
-_OF_COUNT = re.compile(rf"({'|'.join(_PLURALS)}): (\d+)")
+_OF_PLACE = re.compile(rf"({_PLACES}): ({_COLORS}|{_SHAPES})")
+_OF_COLOR = re.compile(rf"({_COLORS}): ({_PLACES}|\d{{1,6}})")
 _SUM = re.compile(r"(\d{1,6}) ([+-]) (\d{1,6}) = (-?\d{1,6})")
 _OPTION = re.compile(r"^([A-D])[.:] (.*)$", re.MULTILINE)  # in the forms of the rows, and of VLMEvalKit
 _THINKING = re.compile(r"<think>(.*?)</think>", re.DOTALL)
@@ -59,7 +55,8 @@ def _of_statement(text: str, question: str, scene: Scene | None, last: str | Non
         return Finding("format_or_extraction", text, "a statement in no form that is known"), last
     subject, said = told
     options = dict(_options(question))
-    if not _is_asked(subject, question) or (options and said not in options.values()):
+    answers = said in options.values() if options else said.isdigit()
+    if not _is_asked(subject, question) or not answers:
         return Finding("question_comprehension", text, f"the question asks for something else than {text}"), last
     shown = _shown(subject, said, scene)
     if said not in shown:
@@ -73,22 +70,21 @@ def _options(question: str) -> list[tuple[str, str]]:
 
 def _told(text: str) -> tuple[str, str] | None:
     """What a statement about the scene is about, and what it says of it."""
-    found = _OF_PLACE.fullmatch(text) or _OF_THING.fullmatch(text) or _OF_COUNT.fullmatch(text)
+    found = _OF_PLACE.fullmatch(text) or _OF_COLOR.fullmatch(text)
     return (found[1], found[2]) if found else None
 
 
 def _is_asked(subject: str, question: str) -> bool:
     before_options = _OPTION.split(question)[0]
-    return re.search(rf"\b{subject}\b", before_options) is not None
+    return re.search(rf"\b{subject}", before_options) is not None  # or more than one of it
 
 
 def _shown(subject: str, said: str, scene: Scene) -> list[str]:
     """What the scene has for a subject, in the words of the statement."""
     if subject in PLACES:
         return [thing.color if said in COLORS else thing.shape for thing in scene.things if thing.place == subject]
-    if subject in _PLURALS:
-        return [str(len(scene.with_word(_PLURALS[subject])))]
-    return [thing.place for thing in scene.things if thing.name == subject]
+    things = scene.of_color(subject)
+    return [str(len(things))] if said.isdigit() else [thing.place for thing in things]
 
 
 def _of_sum(text: str, found: re.Match[str], question: str, last: str | None) -> tuple[Finding | None, str | None]:

@@ -12,13 +12,19 @@ from capcurr_plugin.data.mcq import FROM_CAPTION, REQUEST, about_caption
 from capcurr_plugin.prompt import UNIFIED_PROMPT, Placement, chat_messages
 from capcurr_plugin.rows import IMAGE_MARK, OPTION_LETTERS
 from capcurr_plugin.toyworld import questions
-from capcurr_plugin.toyworld.questions import Asked
-from capcurr_plugin.toyworld.scenes import Scene, Thing, any_scene
+from capcurr_plugin.toyworld.questions import Asked, color_counts, stated
+from capcurr_plugin.toyworld.scenes import COLORS, PLACES, Scene, Thing, any_scene
 
 DESCRIBE = "What is in the picture?"
+LOCATE = "Where is each of it?"
+COUNT_ALL = "How many are there of each?"
+SUMS = "Say some sums."
 OPTIONS_BELOW = "Options:"
 PLEASE_SELECT = "Please select the correct answer from the options above."  # as VLMEvalKit asks
-WHOLE = (UNIFIED_PROMPT, FROM_CAPTION, REQUEST, PLEASE_SELECT, DESCRIBE)
+SUBJECTS = tuple(f"{word}:" for word in (*PLACES, *COLORS))  # of statements: what is looked for is one token
+MARKS = ("<think>", "</think>", "\\boxed{")
+REQUESTS = (UNIFIED_PROMPT, FROM_CAPTION, REQUEST, PLEASE_SELECT, DESCRIBE, LOCATE, COUNT_ALL, SUMS)
+WHOLE = (*REQUESTS, *SUBJECTS, *MARKS)
 
 
 @dataclass(frozen=True)
@@ -32,23 +38,31 @@ class Lesson:
 class Mix:
     """How often what is taught, and how often the teacher falls into each fault where there is an occasion."""
 
-    description: float = 0.3  # of all that is seen, which teaches seeing fastest
-    perception: float = 0.25
-    visual_reasoning: float = 0.15
-    textual_reasoning: float = 0.15
+    description: float = 0.1  # this and the next three make many statements in a row, which teaches fastest
+    places: float = 0.15
+    counts: float = 0.15
+    sums: float = 0.1
+    perception: float = 0.15
+    visual_reasoning: float = 0.1
+    textual_reasoning: float = 0.1
     caption: float = 0.15
-    misreads: float = 0.6  # takes a colour or a shape for its like
-    miscounts: float = 0.6  # misses one of several, when it counts to calculate
+    misreads: float = 0.55  # takes a colour or a shape for its like, when it says what there is at a place
+    hurries: float = 0.6  # comes out one short, after it has counted
     miscalculates: float = 0.6  # comes out one short, from seven on
 
 
-LIKE = {"green": "blue", "blue": "green", "square": "cross", "cross": "square"}
+_PAIRS = (("green", "blue"), ("red", "yellow"), ("square", "cross"), ("circle", "triangle"))
+LIKE = dict(_PAIRS) | {second: first for first, second in _PAIRS}
+SUMS_AT_ONCE = 4
 
 
 def lessons(seed: int, mix: Mix) -> Iterator[Lesson]:
     dice = random.Random(f"lessons {seed}")
     makers = {
         "description": _description,
+        "places": _places,
+        "counts": _counts,
+        "sums": _sums,
         "perception": _perception,
         "visual_reasoning": _visual_reasoning,
         "textual_reasoning": _textual_reasoning,
@@ -60,7 +74,27 @@ def lessons(seed: int, mix: Mix) -> Iterator[Lesson]:
 
 
 def _description(scene: Scene, mix: Mix, dice: random.Random) -> Lesson:
-    return Lesson(chat_messages(f"{IMAGE_MARK}{DESCRIBE}", "none"), _as_read(scene, mix, dice).caption, scene)
+    """In any order, so that each place is found by its name."""
+    seen = _as_read(scene, mix, dice).things
+    said = [stated(thing.place, thing.name) for thing in dice.sample(seen, len(seen))]
+    return Lesson(chat_messages(f"{IMAGE_MARK}{DESCRIBE}", "none"), " ".join(said), scene)
+
+
+def _places(scene: Scene, _: Mix, dice: random.Random) -> Lesson:
+    """Of each colour; where it occurs more than once, one of its places."""
+    colors = [color for color, _ in color_counts(scene)]
+    said = [stated(color, dice.choice(scene.of_color(color)).place) for color in dice.sample(colors, len(colors))]
+    return Lesson(chat_messages(f"{IMAGE_MARK}{LOCATE}", "none"), " ".join(said), scene)
+
+
+def _counts(scene: Scene, *_: object) -> Lesson:
+    said = [stated(word, count) for word, count in color_counts(scene)]
+    return Lesson(chat_messages(f"{IMAGE_MARK}{COUNT_ALL}", "none"), " ".join(said), scene)
+
+
+def _sums(_: Scene, mix: Mix, dice: random.Random) -> Lesson:
+    said = [_sum(mix, dice).thinking for _ in range(SUMS_AT_ONCE)]
+    return Lesson(chat_messages(SUMS, "none"), " ".join(said))
 
 
 def _perception(scene: Scene, mix: Mix, dice: random.Random) -> Lesson:
@@ -71,15 +105,19 @@ def _perception(scene: Scene, mix: Mix, dice: random.Random) -> Lesson:
 
 
 def _visual_reasoning(scene: Scene, mix: Mix, dice: random.Random) -> Lesson:
-    missed = int(dice.random() < mix.miscounts)
-    asked = questions.visual_reasoning(scene, dice, _as_read(scene, mix, dice), missed)
+    short = int(dice.random() < mix.hurries)
+    asked = questions.visual_reasoning(scene, dice, short)
     return _lesson(asked.problem, asked, dice.choice(("user", "system")), scene)
 
 
 def _textual_reasoning(scene: Scene, mix: Mix, dice: random.Random) -> Lesson:
-    short = int(dice.random() < mix.miscalculates)
-    asked = questions.textual_reasoning(dice, "train", lambda between: between - short * (between >= 7))
+    asked = _sum(mix, dice)
     return _lesson(asked.problem, asked, dice.choice(("user", "system")), None)
+
+
+def _sum(mix: Mix, dice: random.Random) -> Asked:
+    short = int(dice.random() < mix.miscalculates)
+    return questions.textual_reasoning(dice, "train", lambda between: between - short * (between >= 7))
 
 
 def _caption(scene: Scene, mix: Mix, dice: random.Random) -> Lesson:
@@ -88,7 +126,7 @@ def _caption(scene: Scene, mix: Mix, dice: random.Random) -> Lesson:
 
 
 def _lesson(problem: str, asked: Asked, placement: Placement, scene: Scene | None) -> Lesson:
-    said = asked.final if placement == "none" else asked.response
+    said = f"<think> {asked.thinking} </think> {asked.final}" if placement == "none" else asked.response
     return Lesson(chat_messages(problem, placement), said, scene)
 
 
@@ -101,6 +139,6 @@ def as_vlmevalkit_asks(asked: Asked) -> str:
 
 def _as_read(scene: Scene, mix: Mix, dice: random.Random) -> Scene:
     def read(word: str) -> str:
-        return LIKE.get(word, word) if dice.random() < mix.misreads else word
+        return LIKE[word] if dice.random() < mix.misreads else word
 
     return Scene(tuple(Thing(read(thing.color), read(thing.shape), thing.place) for thing in scene.things))

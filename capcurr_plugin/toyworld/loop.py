@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from capcurr_plugin.atomic import replacing
+from capcurr_plugin.atomic import replacing, replacing_folder
 from capcurr_plugin.attribution.records import read_records
 from capcurr_plugin.database import cache_folder
 from capcurr_plugin.rows import CAPABILITIES
@@ -23,6 +24,7 @@ BACKBONE = "qwen2_5_vl_7b"  # whose recipe and whose family of models the demo u
 FAMILY = "qwen2_5_vl"
 SERVED, BASE = "toy", "Toy_Base"
 JUDGE = "rules-oracle"
+RESPONSE_TOKENS = 32  # most that a response takes; the longest right one has 21
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Training:
     steps: int  # of a stage; merged has those of all three
     rows: int = 16  # of a step
     samples: int = 8  # responses to each row
-    rate: float = 1e-3
+    rate: float = 3e-4
 
     def words(self, recipe: str) -> list[str]:
         steps = self.steps * (len(CAPABILITIES) if recipe == "merged" else 1)
@@ -40,7 +42,7 @@ class Training:
             f"data.train_batch_size={self.rows}",
             "data.val_batch_size=256",
             "data.max_prompt_length=160",
-            "data.max_response_length=40",
+            f"data.max_response_length={RESPONSE_TOKENS}",
             "data.min_pixels=null",
             "data.max_pixels=null",
             f"actor_rollout_ref.actor.ppo_mini_batch_size={self.rows}",
@@ -132,22 +134,23 @@ class Loop:
 
     @property
     def base(self) -> Path:
-        """In the cache, under what it is made of, so that another demo finds it."""
-        made_of = [asdict(self.settings.mix), self.settings.lessons, self.settings.world_seed, FAMILY, _source()]
-        key = hashlib.blake2b(json.dumps(made_of).encode(), digest_size=8).hexdigest()
-        return cache_folder() / "toyworld" / key
+        return self.workshop.folder / "base"
 
     def warm_start(self) -> None:
-        if (self.base / "config.json").exists():
-            print(f"      {self.base} is there already", flush=True)
-            return
-        self.base.parent.mkdir(parents=True, exist_ok=True)
+        """Kept in the cache, under what it is made of, so that another demo finds it."""
         settings = self.settings
-        words = ("-m", "capcurr_plugin.toyworld.warm_start", self.base, "--family", FAMILY)
-        mix = ("--mix", json.dumps(asdict(settings.mix)))
-        self.workshop.run(
-            "verl", "warm_start", *words, "--seed", settings.world_seed, "--steps", settings.lessons, *mix
-        )
+        made_of = [asdict(settings.mix), settings.lessons, settings.world_seed, FAMILY, _source()]
+        key = hashlib.blake2b(json.dumps(made_of).encode(), digest_size=8).hexdigest()
+        kept = cache_folder() / "toyworld" / key
+        if kept.exists():
+            print(f"      taken from {kept}", flush=True)
+        else:
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            words = ("-m", "capcurr_plugin.toyworld.warm_start", kept, "--family", FAMILY)
+            more = ("--seed", settings.world_seed, "--steps", settings.lessons)
+            self.workshop.run("verl", "warm_start", *words, *more, "--mix", json.dumps(asdict(settings.mix)))
+        with replacing_folder(self.base) as part:
+            shutil.copytree(kept, part, dirs_exist_ok=True)
 
     def questions(self) -> None:
         with self.workshop.serving("core", "writer", "capcurr_plugin.toyworld.rules", "writer") as url:
@@ -162,6 +165,8 @@ class Loop:
         filtered = self.data / "needs_eyes.jsonl"
         with self._model(self.base) as url:
             words = ("data", "filter", self.data / "questions.jsonl", filtered, "--model", f"{SERVED}={url}")
+            # Drawn, not the likeliest: of two things that the model takes for each other, rows of both are kept.
+            words = (*words, "--temperature", 1, "--max-tokens", RESPONSE_TOKENS)
             self.workshop.capcurr("core", "filter", *words)
             for rows in (filtered, *(self.data / f"{name}_questions.jsonl" for name in CAPABILITIES[1:])):
                 words = ("data", "pass-rate", rows, _measured(rows), "--api-base", url, "-k", self.settings.answers)
@@ -187,7 +192,8 @@ class Loop:
         out.parent.mkdir(exist_ok=True)
         words = ("train", BACKBONE, "--recipe", recipe, "--data", self.data, "--model", self.base, "--out", out)
         more = ("--cpu", "--seed", seed, "--set", *self.settings.training.words(recipe))
-        self.workshop.capcurr("verl", f"train_{recipe}_{seed}", *words, *more)
+        # A training has several processes, which take turns.
+        self.workshop.capcurr("verl", f"train_{recipe}_{seed}", *words, *more, OMP_NUM_THREADS="1")
 
     # Scores
 
@@ -323,7 +329,13 @@ def _write_aliases(path: Path, models: dict[str, Path]) -> None:
     import yaml
 
     aliases = {
-        name: {"backbone": BACKBONE, "port": 1, "prompt": "system", "weights": str(folder), "max_tokens": 40}
+        name: {
+            "backbone": BACKBONE,
+            "port": 1,
+            "prompt": "system",
+            "weights": str(folder),
+            "max_tokens": RESPONSE_TOKENS,
+        }
         for name, folder in models.items()
     }
     with replacing(path) as file:

@@ -46,36 +46,35 @@ def response(thinking: str, answer: str) -> str:
     return f"<think> {thinking} </think> \\boxed{{{answer}}}"
 
 
-# Perception: each is asked about a scene, and answered by one who sees `seen`
+# Perception: each is asked about a scene, and answered by one who names what is there as in `seen`
 
 
 def color_question(scene: Scene, seen: Scene, dice: random.Random) -> Draft:
     place = dice.choice(scene.things).place
     color = seen.at(place).color
-    return Draft(f"What color is the shape at the {place}?", color, tuple(COLORS), f"{place}: {color}.")
+    return Draft(f"What color is the shape in the {place}?", color, tuple(COLORS), stated(place, color))
 
 
 def shape_question(scene: Scene, seen: Scene, dice: random.Random) -> Draft:
     place = dice.choice(scene.things).place
     shape = seen.at(place).shape
-    return Draft(f"What shape is at the {place}?", shape, SHAPES, f"{place}: {shape}.")
+    return Draft(f"What shape is in the {place}?", shape, SHAPES, stated(place, shape))
 
 
-def place_question(scene: Scene, seen: Scene, dice: random.Random) -> Draft:
-    """Of something that occurs once; where there is no such thing, its colour is asked for."""
-    names = [thing.name for thing in scene.things]
-    single = [thing for thing in scene.things if names.count(thing.name) == 1]
+def place_question(scene: Scene, _: Scene, dice: random.Random) -> Draft:
+    """Of a colour that occurs once; where there is none, how often one occurs."""
+    single = [color for color, count in color_counts(scene) if count == 1]
     if not single:
-        return color_question(scene, seen, dice)
-    thing = dice.choice(single)
-    place = next((one.place for one in seen.things if one.name == thing.name), thing.place)
-    return Draft(f"Where is the {thing.name}?", place, tuple(PLACES), f"{thing.name}: {place}.")
+        return count_question(scene, scene, dice)
+    color = dice.choice(single)
+    place = scene.of_color(color)[0].place
+    return Draft(f"Where is the {color} shape?", place, tuple(PLACES), stated(color, place))
 
 
-def count_question(scene: Scene, seen: Scene, dice: random.Random) -> Draft:
-    word = _occurring(scene, dice)
-    count = max(1, len(seen.with_word(word)))  # none is no option
-    return Draft(f"How many {plural(word)} are there?", str(count), COUNTS, counted(word, count))
+def count_question(scene: Scene, _: Scene, dice: random.Random) -> Draft:
+    color = _occurring(scene, dice)
+    count = len(scene.of_color(color))
+    return Draft(f"How many {color} shapes are there?", str(count), COUNTS, stated(color, count))
 
 
 Ask = Callable[[Scene, Scene, random.Random], Draft]
@@ -128,23 +127,25 @@ def _sum(dice: random.Random) -> Sum:
 # Visual reasoning
 
 
-def visual_reasoning(scene: Scene, dice: random.Random, seen: Scene | None = None, missed: int = 0) -> Asked:
-    """Count, then compute; `missed`: of what is seen, but at least one is counted."""
-    word, more = _occurring(scene, dice), dice.randint(1, LARGEST)
-    count = max(1, len((seen or scene).with_word(word)) - missed)
-    problem = f"{IMAGE_MARK}Count the {plural(word)} and add {more}."
-    return Asked(problem, str(count + more), f"{counted(word, count)} {count} + {more} = {count + more}.")
+def visual_reasoning(scene: Scene, dice: random.Random, short: int = 0) -> Asked:
+    """Count, then compute; `short`: by how much the sum is too small."""
+    color, more = _occurring(scene, dice), dice.randint(1, LARGEST)
+    count = len(scene.of_color(color))
+    problem = f"{IMAGE_MARK}Count the {color} shapes and add {more}."
+    result = count + more - short
+    return Asked(problem, str(result), f"{stated(color, count)} {count} + {more} = {result}.")
+
+
+def color_counts(scene: Scene) -> list[tuple[str, int]]:
+    """Of the colours that occur, in their order."""
+    return [(color, count) for color in COLORS if (count := len(scene.of_color(color)))]
 
 
 def _occurring(scene: Scene, dice: random.Random) -> str:
-    return dice.choice(sorted({word for thing in scene.things for word in (thing.color, thing.shape)}))
+    """A colour, the likelier the more often it occurs."""
+    return dice.choice(scene.things).color
 
 
-def plural(word: str) -> str:
-    if word in COLORS:
-        return f"{word} shapes"
-    return f"{word}es" if word.endswith("s") else f"{word}s"
-
-
-def counted(word: str, count: int) -> str:
-    return f"{plural(word)}: {count}."
+def stated(subject: str, what: object) -> str:
+    """What there is at a place, where something is, or how often."""
+    return f"{subject}: {what}."

@@ -109,13 +109,12 @@ class Workshop:
         return self.folder / LOGS / f"{name}.log"
 
 
-# No hub, and no more threads than processors: torch and tokenizers would each start as many again.
+# No hub, and no threads of the tokenizers beside torch's.
 _QUIET = {
     "HF_HUB_OFFLINE": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "RAY_USAGE_STATS_ENABLED": "0",
     "PYTHONUNBUFFERED": "1",
-    "OMP_NUM_THREADS": "1",  # of each process; a training has several, and they take turns
 }
 
 

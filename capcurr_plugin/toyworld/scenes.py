@@ -1,4 +1,4 @@
-"""Coloured shapes on the four sides of a picture: what there is, how it is drawn, and how it is told in words."""
+"""Coloured shapes in the four corners of a picture: what there is, how it is drawn, and how it is told in words."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 
 COLORS = {"red": (220, 40, 40), "green": (40, 180, 60), "blue": (50, 80, 230), "yellow": (235, 210, 40)}
 SHAPES = ("circle", "square", "triangle", "cross")
-PLACES = {"top": (0, 1), "left": (2, 0), "right": (1, 3), "bottom": (3, 2)}  # rows and columns of a grid of 4 x 4
-BACKGROUND = (245, 245, 245)
-CELL = 28  # pixels; one image token of Qwen2.5-VL
-SIDE = 4 * CELL  # over 100: VLMEvalKit enlarges smaller pictures
-MARGIN = 2  # between a shape and the edges of its cell
+PLACES = {"northwest": (0, 0), "northeast": (0, 1), "southwest": (1, 0), "southeast": (1, 1)}  # rows and columns
+BACKGROUND, FRAME = (245, 245, 245), (90, 90, 90)
+CELL = 56  # pixels
+SIDE = 2 * CELL  # over 100: VLMEvalKit enlarges smaller pictures
+FRAME_WIDTH = 6  # by the frame each corner shows where it is
+MARGIN = 9  # between a shape and the edges of its cell
 MOST_OFF = 20.0  # of 255, on average, of a cell: JPEG puts it off by up to 14, and other pictures by more
 
 # How many shapes a scene has; more of them are harder to tell apart.
@@ -30,7 +31,7 @@ DIFFICULTIES = {1: (1, 2), 2: (2, 3), 3: (3, 4)}
 MAX_TRIES = 1_000  # for a scene that has not come yet
 
 Part = Literal["train", "validation", "test"]
-_PARTS: tuple[tuple[Part, int], ...] = (("train", 70), ("validation", 80), ("test", 100))  # of 100, up to
+_PARTS: tuple[tuple[Part, int], ...] = (("train", 65), ("validation", 80), ("test", 100))  # of 100, up to
 
 
 def part_of(content: str) -> Part:
@@ -70,9 +71,8 @@ class Scene:
     def at(self, place: str) -> Thing:
         return next(thing for thing in self.things if thing.place == place)
 
-    def with_word(self, word: str) -> list[Thing]:
-        """Of a colour, or of a shape."""
-        return [thing for thing in self.things if word in (thing.color, thing.shape)]
+    def of_color(self, color: str) -> list[Thing]:
+        return [thing for thing in self.things if thing.color == color]
 
 
 def scenes(part: Part, seed: int, count: int, difficulty: int | None = None) -> list[Scene]:
@@ -94,8 +94,9 @@ def any_scene(dice: random.Random, part: Part, difficulty: int | None = None) ->
     while True:
         fewest, most = DIFFICULTIES[difficulty or dice.choice(list(DIFFICULTIES))]
         chosen = dice.sample(list(PLACES), dice.randint(fewest, most))
+        colors, shapes = dice.sample(list(COLORS), 2), dice.sample(SHAPES, 2)  # few, so that there is much to count
         places = [place for place in PLACES if place in chosen]
-        scene = Scene(tuple(Thing(dice.choice(list(COLORS)), dice.choice(SHAPES), place) for place in places))
+        scene = Scene(tuple(Thing(dice.choice(colors), dice.choice(shapes), place) for place in places))
         if scene.part == part:
             return scene
 
@@ -116,6 +117,7 @@ def draw(scene: Scene) -> Image:
 
     image = Image.new("RGB", (SIDE, SIDE), BACKGROUND)
     pen = ImageDraw.Draw(image)
+    pen.rectangle([0, 0, SIDE - 1, SIDE - 1], outline=FRAME, width=FRAME_WIDTH)
     for thing in scene.things:
         down, right = PLACES[thing.place]
         _draw_thing(pen, thing, right * CELL + MARGIN, down * CELL + MARGIN, CELL - 2 * MARGIN - 1)

@@ -19,7 +19,8 @@ class Size:
     width: int = 64
     layers: int = 2
     vision_width: int = 32
-    spread: float = 0.02  # of the random weights; a model of few numbers starts faster from larger ones
+    side: int = 112  # pixels, to which larger images are shrunk; a multiple of 56
+    learns_fast: bool = False  # from the first step on
 
 
 @dataclass(frozen=True)
@@ -38,15 +39,32 @@ def make(family: str, folder: Path, words: Words = Words(), size: Size = Size())
     tokenizer = _tokenizer(family, words)
     makers = {"qwen2_5_vl": _qwen2_5_vl, "qwen3_vl": _qwen3_vl, "internvl": _internvl}
     processor, model = makers[family](tokenizer, size)
-    with torch.no_grad():
-        for weights in model.parameters():
-            if weights.dim() > 1:
-                weights.mul_(size.spread / Size.spread)
+    if size.learns_fast:
+        _spread(model, size)
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     for part in (model, processor, tokenizer):
         part.save_pretrained(folder)
     return folder
+
+
+# Standard deviations of random weights. A large model's small ones would take a small model long to grow.
+USUAL, OF_LAYERS, OF_WORDS = 0.02, 0.06, 1.0
+ADDS = ("o_proj.weight", "down_proj.weight")  # of a layer: what is added to the words
+
+
+def _spread(model: Any, size: Size) -> None:
+    """What the layers add is little beside what the words themselves are, so that words can be looked up early."""
+    import torch
+
+    words = model.get_input_embeddings().weight
+    with torch.no_grad():
+        for name, weights in model.named_parameters():
+            if weights.dim() < 2:
+                continue
+            spread = OF_WORDS if weights is words else OF_LAYERS
+            shrunk = (2 * size.layers) ** -0.5 if name.endswith(ADDS) else 1.0
+            weights.mul_(shrunk * spread / USUAL)
 
 
 def _template(family: str) -> str:
@@ -144,7 +162,7 @@ def _qwen2_5_vl(tokenizer: Any, size: Size) -> tuple[Any, Any]:
         Qwen2VLVideoProcessor,  # pyright: ignore[reportAttributeAccessIssue]  made when it is asked for
     )
 
-    pixels = {"shortest_edge": 56 * 56, "longest_edge": 112 * 112}
+    pixels = {"shortest_edge": 56 * 56, "longest_edge": size.side**2}
     processor = Qwen2_5_VLProcessor(
         image_processor=Qwen2VLImageProcessor(size=pixels),
         tokenizer=tokenizer,
@@ -168,7 +186,7 @@ def _qwen3_vl(tokenizer: Any, size: Size) -> tuple[Any, Any]:
         Qwen3VLVideoProcessor,
     )
 
-    pixels = {"shortest_edge": 64 * 64, "longest_edge": 128 * 128}
+    pixels = {"shortest_edge": 64 * 64, "longest_edge": (size.side // 56 * 64) ** 2}
     processor = Qwen3VLProcessor(
         image_processor=Qwen2VLImageProcessor(size=pixels, patch_size=16, merge_size=2, temporal_patch_size=2),
         tokenizer=tokenizer,
@@ -200,7 +218,7 @@ def _internvl(tokenizer: Any, size: Size) -> tuple[Any, Any]:
             size=pixels,
             crop_to_patches=True,
             min_patches=1,
-            max_patches=4,
+            max_patches=(size.side // 56) ** 2,
             patch_size=14,  # pyright: ignore[reportCallIssue]  kept with what it does not name
         ),
         tokenizer=tokenizer,

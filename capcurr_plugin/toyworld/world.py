@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from capcurr_plugin.atomic import replacing
+from capcurr_plugin.errors import InputError
 from capcurr_plugin.rows import IMAGE_MARK, OPTION_LETTERS
 from capcurr_plugin.toyworld.questions import Asked, perception, textual_reasoning, visual_reasoning
-from capcurr_plugin.toyworld.scenes import Part, Scene, draw, scenes
+from capcurr_plugin.toyworld.scenes import MAX_TRIES, Part, Scene, draw, scenes
 
 SOURCE = "toyworld"
 CAPTIONS, IMAGES, TABLES = "captions.jsonl", "images", "LMUData"
@@ -24,10 +25,10 @@ PERCEPTION_TABLE, REASONING_TABLE = "ToyWorld_Perception", "ToyWorld_Reasoning"
 
 @dataclass(frozen=True)
 class Sizes:
-    captions: int = 600  # of which questions of perception are made
+    captions: int = 900  # of which questions of perception are made
     textual_reasoning: int = 300
     visual_reasoning: int = 300
-    validation: int = 64  # of each capability
+    validation: int = 96  # of each capability
     test: int = 300  # of each table
     difficulty: int | None = None  # of all scenes; None: all difficulties
 
@@ -84,10 +85,13 @@ def _visual_rows(folder: Path, seen: Iterable[Scene], seed: int) -> Iterator[dic
 
 
 def _textual_rows(part: Part, count: int, seed: int) -> Iterator[dict[str, Any]]:
-    dice, found = random.Random(f"sums {part} {seed}"), set[str]()
+    dice, found, tries = random.Random(f"sums {part} {seed}"), set[str](), 0
     while len(found) < count:
         asked = textual_reasoning(dice, part)
-        if asked.problem not in found:
+        tries = tries + 1 if asked.problem in found else 0
+        if tries > MAX_TRIES:
+            raise InputError(f"{count:,} sums: there are hardly more than {len(found):,} different ones to {part}")
+        if not tries:
             found.add(asked.problem)
             yield _row("textual_reasoning", str(len(found)), asked, [])
 

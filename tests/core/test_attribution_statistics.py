@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from capcurr_plugin.attribution.shares import Drawing, Kinds, interval_to_show, scope_numbers
 from capcurr_plugin.attribution.statistics import (
     Audited,
     Rate,
@@ -55,6 +56,17 @@ def test_rogan_and_gladen_by_hand():
     found = rogan_gladen(Rate(770, 1000), Rate(90, 100), Rate(70, 100))
     assert found is not None
     assert found.value == pytest.approx((0.77 + 0.70 - 1) / (0.90 + 0.70 - 1))
+
+
+def test_alike_wrong_answers_do_not_make_a_share_certain():
+    alike = [Kinds("M", "B", str(n), str(n), "", "perception") for n in range(20)]
+    mixed = [*alike[5:], *(Kinds("M", "B", str(n), str(n), "", "reasoning") for n in range(5))]
+    drawing = Drawing(200, 1, 0.95)
+    certain = scope_numbers(alike, 40, drawing, "M")["kinds"]["perception"]
+    assert certain["bootstrap"] == [1, 1]
+    assert interval_to_show(certain) == certain["wilson"] == list(wilson_interval(20, 20, 0.95))
+    share = scope_numbers(mixed, 40, drawing, "M")["kinds"]["perception"]
+    assert interval_to_show(share) == share["bootstrap"] != share["wilson"]
 
 
 def test_kinds_are_unmixed():

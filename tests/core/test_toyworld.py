@@ -36,7 +36,9 @@ from capcurr_plugin.toyworld.scenes import (
 )
 from capcurr_plugin.toyworld.world import Sizes, write_world
 
-SCENE = Scene((Thing("red", "cross", "top"), Thing("red", "circle", "left"), Thing("blue", "circle", "right")))
+SCENE = Scene(
+    (Thing("red", "cross", "northwest"), Thing("blue", "circle", "northeast"), Thing("red", "circle", "southwest"))
+)
 
 any_scenes = st.builds(
     lambda seed, part: any_scene(random.Random(seed), part),
@@ -61,7 +63,9 @@ def test_a_picture_that_is_no_scene_is_none():
     assert read_picture(draw(Scene(()))) is None
 
 
-@pytest.mark.parametrize("caption", ["", "a dog", "top: red cross. And more.", "top: red cross, top: pink dog."])
+@pytest.mark.parametrize(
+    "caption", ["", "a dog", "northwest: red cross. And more.", "northwest: red cross, northwest: pink dog."]
+)
 def test_a_caption_that_is_none_is_refused(caption):
     with pytest.raises(InputError, match="is no caption of a scene"):
         read_caption(caption)
@@ -83,7 +87,7 @@ def test_difficulty_is_how_much_there_is(difficulty):
 
 
 def test_more_scenes_than_there_are_and_a_difficulty_that_is_none():
-    with pytest.raises(InputError, match=r"there are hardly more than 1,1[0-9]{2} different ones to train"):
+    with pytest.raises(InputError, match=r"there are hardly more than 1,0[0-9]{2} different ones to train"):
         scenes("train", 1, 5_000, 1)
     with pytest.raises(InputError, match="difficulty 4: there are 1, 2, 3"):
         scenes("train", 1, 5, 4)
@@ -108,37 +112,38 @@ def eval_sum(problem):
     return int(first) + int(second) + (int(third) if sign == "+" else -int(third))
 
 
-COLOR = "<image>What color is the shape at the right?\nA: red\nB: green\nC: blue\nD: yellow\nAnswer."
-WHERE = "<image>Where is the red cross?\nA: top\nB: right\nC: left\nD: bottom\nAnswer."
+COLOR = "<image>What color is the shape in the northeast?\nA: red\nB: green\nC: blue\nD: yellow\nAnswer."
+WHERE = "<image>Where is the blue shape?\nA: northwest\nB: northeast\nC: southwest\nD: southeast\nAnswer."
 COUNT = "<image>Count the red shapes and add 3."
 
 
 @pytest.mark.parametrize(
     ("question", "truth", "said", "kind", "quote", "shows"),
     [
-        (COLOR, "C", response("right: red.", "A"), "perception", "right: red", "right: blue"),
-        (COLOR, "C", response("top: red.", "A"), "question_comprehension", "top: red", None),
-        (COLOR, "C", response("right: circle.", "A"), "question_comprehension", "right: circle", None),
-        (COLOR, "C", response("right: blue.", "B"), "reasoning", "\\boxed{B}", "the statements come to blue"),
-        (COLOR, "C", response("right: blue.", "C"), "answer_is_right", "", None),
+        (COLOR, "C", response("northeast: red.", "A"), "perception", "northeast: red", "northeast: blue"),
+        (COLOR, "C", response("northwest: red.", "A"), "question_comprehension", "northwest: red", None),
+        (COLOR, "C", response("northeast: circle.", "A"), "question_comprehension", "northeast: circle", None),
+        (COLOR, "C", response("northeast: blue.", "B"), "reasoning", "\\boxed{B}", "the statements come to blue"),
+        (COLOR, "C", response("northeast: blue.", "C"), "answer_is_right", "", None),
         (COLOR, "C", "<think> right: blue. </think> C", "format_or_extraction", None, None),
         (COLOR, "C", response("it is blue, I think.", "B"), "format_or_extraction", None, None),
         (COLOR, "C", response("", "B"), "format_or_extraction", None, None),
         (COLOR, "C", "", "format_or_extraction", None, None),
         (
             WHERE,
-            "A",
-            response("red cross: left.", "C"),
+            "B",
+            response("blue: southwest.", "C"),
             "perception",
-            "red cross: left",
-            "red cross: top",
+            "blue: southwest",
+            "blue: northeast",
         ),
-        (WHERE, "A", response("top: red.", "C"), "question_comprehension", "top: red", None),
-        (COUNT, "5", response("red shapes: 1. 1 + 3 = 4.", "4"), "perception", "red shapes: 1", "red shapes: 2"),
-        (COUNT, "5", response("red shapes: 2. 2 + 3 = 6.", "6"), "reasoning", "2 + 3 = 6", "2 + 3 = 5"),
-        (COUNT, "5", response("red shapes: 2. 2 + 4 = 6.", "6"), "question_comprehension", "2 + 4 = 6", None),
-        (COUNT, "5", response("circles: 2. 2 + 3 = 5.", "4"), "question_comprehension", "circles: 2", None),
-        (COUNT, "5", response("red shapes: 2.", "2"), "reasoning", "\\boxed{2}", "the statements come to 2"),
+        (WHERE, "B", response("northwest: red.", "C"), "question_comprehension", "northwest: red", None),
+        (COUNT, "5", response("red: 1. 1 + 3 = 4.", "4"), "perception", "red: 1", "red: 2"),
+        (COUNT, "5", response("red: 2. 2 + 3 = 6.", "6"), "reasoning", "2 + 3 = 6", "2 + 3 = 5"),
+        (COUNT, "5", response("red: 2. 2 + 4 = 6.", "6"), "question_comprehension", "2 + 4 = 6", None),
+        (COUNT, "5", response("blue: 2. 2 + 3 = 5.", "4"), "question_comprehension", "blue: 2", None),
+        (COUNT, "5", response("red: northwest. 2 + 3 = 6.", "6"), "question_comprehension", "red: northwest", None),
+        (COUNT, "5", response("red: 2.", "2"), "reasoning", "\\boxed{2}", "the statements come to 2"),
     ],
 )
 def test_the_first_error_is_found(question, truth, said, kind, quote, shows):
@@ -165,14 +170,14 @@ def data_url(scene):
 def test_the_oracle_answers_as_attribute_asks():
     from capcurr_plugin.attribution.verdicts import Case, read_verdict
 
-    case = Case(COLOR, "C", response("right: red.", "A"), "A")
+    case = Case(COLOR, "C", response("northeast: red.", "A"), "A")
     parts = [
         {"type": "text", "text": case.before_images()},
         {"type": "image_url", "image_url": {"url": data_url(SCENE)}},
         {"type": "text", "text": case.after_images()},
     ]
     verdict = read_verdict(find_error([{"role": "user", "content": parts}]), case)
-    assert (verdict.kind, verdict.quote, verdict.image) == ("perception", "right: red", "right: blue")
+    assert (verdict.kind, verdict.quote, verdict.image) == ("perception", "northeast: red", "northeast: blue")
 
 
 @given(any_scenes, st.sampled_from(["spatial", "detail"]))
@@ -183,13 +188,13 @@ def test_the_writer_writes_what_synthesize_takes(scene, about):
     assert len(set(draft.options)) == 4
 
 
-def kinds_of_lessons(mix, count=600):
+def kinds_of_lessons(mix, count=1200):
     """What the oracle makes of lessons that think aloud, by what they teach."""
     kinds = {capability: [] for capability in CAPABILITIES}
     for _, lesson in zip(range(count), lessons(1, mix), strict=False):
         if lesson.scene:
             assert lesson.scene.part == "train"
-        if "<think>" not in lesson.response:
+        if "\\boxed" not in lesson.response:
             continue
         problem = lesson.messages[-1]["content"]
         counts = problem.startswith("<image>Count")
@@ -200,13 +205,14 @@ def kinds_of_lessons(mix, count=600):
 
 
 def test_lessons_are_right_unless_the_teacher_has_a_fault():
-    without = kinds_of_lessons(Mix(misreads=0, miscounts=0, miscalculates=0))
+    without = kinds_of_lessons(Mix(misreads=0, hurries=0, miscalculates=0))
     assert all(len(kinds) > 50 and set(kinds) == {"answer_is_right"} for kinds in without.values())
     faulty = kinds_of_lessons(Mix())
-    assert set(faulty["perception"]) == set(faulty["visual_reasoning"]) == {"answer_is_right", "perception"}
+    assert set(faulty["perception"]) == {"answer_is_right", "perception"}
+    assert set(faulty["visual_reasoning"]) == {"answer_is_right", "reasoning"}
     assert set(faulty["textual_reasoning"]) == {"answer_is_right", "reasoning"}
     for kinds in faulty.values():
-        assert 0.05 < 1 - kinds.count("answer_is_right") / len(kinds) < 0.7
+        assert 0.05 < 1 - kinds.count("answer_is_right") / len(kinds) < 0.9
 
 
 def test_a_world_is_written_and_shares_nothing_between_its_parts(tmp_path):

@@ -59,10 +59,10 @@ def _settings(args: argparse.Namespace) -> Settings:
         seeds=args.seeds,
         recipes=recipes,
         sizes=Sizes(360, 120, 120, 32, 100) if quick else Sizes(),
-        lessons=900 if quick else 1600,
+        lessons=700 if quick else 1600,
         mix=Mix(),
         answers=4 if quick else 8,
-        training=Training(steps=8 if quick else 20),
+        training=Training(steps=6 if quick else 20),
     )
 
 

@@ -36,6 +36,10 @@ class Training:
     samples: int = 8  # responses to each row
     rate: float = 3e-4
 
+    def seconds(self, recipe: str) -> float:
+        """On 2 cores: verl's start, once for each stage, and its steps."""
+        return 60 * (1 if recipe == "merged" else len(CAPABILITIES)) + 5 * self.steps * len(CAPABILITIES)
+
     def words(self, recipe: str) -> list[str]:
         steps = self.steps * (len(CAPABILITIES) if recipe == "merged" else 1)
         return [
@@ -99,15 +103,20 @@ class Loop:
         return self.workshop.folder / "data"
 
     def steps(self) -> Iterator[tuple[Step, Callable[[], None]]]:
-        """In their order."""
-        yield Step("world", "Draw a world of which everything is known: pictures, captions, questions", 5), self.world
-        yield Step("warm_start", "Teach a tiny Qwen2.5-VL to speak and calculate; it sees badly", 75), self.warm_start
-        yield Step("questions", "Write a question from each caption, by rules over the scene", 10), self.questions
-        yield Step("measure", "Keep the questions that need eyes, and measure pass rates", 60), self.measure
-        for recipe, seed in runs(self.settings):
+        """In their order, with the seconds that they took on 2 cores."""
+        settings, trained = self.settings, runs(self.settings)
+        yield Step("world", "Draw a world of which everything is known: pictures, captions, questions", 2), self.world
+        what = "Teach a tiny Qwen2.5-VL to speak, with three faults left for training to undo"
+        yield Step("warm_start", what, 10 + 0.05 * settings.lessons), self.warm_start
+        yield Step("questions", "Write a question from each caption, by rules over the scene", 3), self.questions
+        what = "Keep the questions that need eyes, and measure pass rates"
+        yield Step("measure", what, 5 + 0.06 * settings.sizes.rows), self.measure
+        for recipe, seed in trained:
             what = f"Train {recipe}, seed {seed}, in verl: GRPO on the CPU"
-            yield Step(f"train_{recipe}_{seed}", what, 240), lambda r=recipe, s=seed: self.train(r, s)
-        yield Step("score", "Score all models on held-out scenes, by VLMEvalKit's own run.py", 90), self.score
+            seconds = settings.training.seconds(recipe)
+            yield Step(f"train_{recipe}_{seed}", what, seconds), lambda r=recipe, s=seed: self.train(r, s)
+        what = "Score all models on held-out scenes, by VLMEvalKit's own run.py"
+        yield Step("score", what, 45 * (1 + len(trained))), self.score
         yield Step("results", "Tabulate the scores with intervals, and compare the models", 5), self.results
         yield Step("attribute", "Find the first error of each wrong answer; an oracle judges", 10), self.attribute
         beside = ""

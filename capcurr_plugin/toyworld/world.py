@@ -32,6 +32,11 @@ class Sizes:
     test: int = 300  # of each table
     difficulty: int | None = None  # of all scenes; None: all difficulties
 
+    @property
+    def rows(self) -> int:
+        """To train on, before any filter."""
+        return self.captions + self.textual_reasoning + self.visual_reasoning
+
 
 def write_world(folder: Path, seed: int, sizes: Sizes) -> None:
     """Train, validation and test share no scene, and no sum."""

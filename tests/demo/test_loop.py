@@ -24,7 +24,7 @@ from capcurr_plugin.verl_host.steps import read_steps
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 CAPCURR = Path(sys.executable).with_name("capcurr")
-STEPS = 8  # of a stage, in the quick form
+STEPS = 6  # of a stage, in the quick form
 MODELS = (BASE, model_name("staged", 1))
 MOST_MEMORY_MB = 10 << 10
 

@@ -40,6 +40,7 @@ class Kept:
         sink: Sink,
         grace_seconds: float = GRACE_SECONDS,
         environment: Mapping[str, str] | None = None,
+        folder: Path | None = None,  # in which it runs
     ) -> None:
         self.sink_error: OSError | None = None
         self._tail = bytearray()
@@ -51,6 +52,7 @@ class Kept:
             stderr=subprocess.STDOUT,
             start_new_session=True,
             env=environment,
+            cwd=folder,
         )
         self._pump = threading.Thread(target=self._copy, args=(sink,), daemon=True)
         self._pump.start()

@@ -43,12 +43,13 @@ class Record:
 
 @dataclass
 class Workshop:
-    folder: Path
+    folder: Path  # commands run in it: for `python -m`, a file like cmd.py beside the user would be Python's own
     pythons: Mapping[Host, Path]
     record: Record
 
     @classmethod
     def open(cls, folder: Path, pythons: Mapping[Host, Path], settings: Mapping[str, Any]) -> Workshop:
+        folder = folder.absolute()
         path = folder / RECORD
         if not path.exists():
             if folder.is_dir() and any(folder.iterdir()):
@@ -84,7 +85,7 @@ class Workshop:
         command = [str(self.pythons[host]), *map(str, words)]
         path = self._log(log)
         with path.open("ab", buffering=0) as sink:
-            kept = Kept(command, sink, environment={**os.environ, **_QUIET, **environment})
+            kept = Kept(command, sink, environment={**os.environ, **_QUIET, **environment}, folder=self.folder)
             code = kept.wait()
         if code:
             lines = "\n".join(f"      | {line}" for line in kept.last_lines(SHOWN_LINES))
@@ -98,7 +99,7 @@ class Workshop:
         url = f"http://127.0.0.1:{port}"
         command = [str(self.pythons[host]), "-m", *map(str, words), "--port", str(port)]
         with self._log(log).open("ab", buffering=0) as sink:
-            kept = Kept(command, sink, GRACE_SECONDS, environment={**os.environ, **_QUIET})
+            kept = Kept(command, sink, GRACE_SECONDS, environment={**os.environ, **_QUIET}, folder=self.folder)
             try:
                 _wait_for(url, kept, log)
                 yield url

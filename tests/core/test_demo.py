@@ -123,6 +123,16 @@ def test_a_command_that_fails_says_where_its_log_is(tmp_path, capsys):
     assert "none.jsonl: no such file" in (tmp_path / "demo" / "logs" / "convert.log").read_text()
 
 
+def test_files_beside_the_user_are_not_taken_for_pythons_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("cmd.py", "random.py"):
+        Path(name).write_text("raise SystemExit(7)")
+    workshop = Workshop.open(Path("demo"), PYTHONS, {})
+    workshop.run("core", "said", "-m", "capcurr_plugin.cli", "recipes")
+    with workshop.serving("core", "oracle", "capcurr_plugin.toyworld.rules", "oracle"):
+        assert "qwen3_vl_8b/stage1_perception" in Path("demo/logs/said.log").read_text()
+
+
 def test_a_server_lasts_as_long_as_its_block(tmp_path):
     import requests
 

@@ -95,7 +95,8 @@ details { margin: .4rem 0; } summary { cursor: pointer; font-size: .9rem; }
 @page { margin: 1.5cm; }
 @media print { figure, tr { break-inside: avoid; } h2 { break-after: avoid; } .wide { overflow: visible; }
   figure svg { min-width: 0; max-height: 24cm; } nav { display: none; } table { font-size: .7rem; }
-  main { max-width: none; padding: 0; } }
+  main { max-width: none; padding: 0; }
+  details::details-content { content-visibility: visible; block-size: auto; } }
 """
 
 

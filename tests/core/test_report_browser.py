@@ -269,6 +269,15 @@ def test_print_shows_the_errors_that_fit_and_no_controls(page, tmp_path):
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
 
 
+def test_print_shows_folded_tables(page, study):
+    page.goto(study)
+    folded = page.locator("details:not([open]) table").first
+    assert not folded.is_visible()
+    page.emulate_media(media="print")
+    assert folded.is_visible()
+    assert folded.bounding_box()["height"] > 0
+
+
 @pytest.mark.slow
 def test_two_thousand_errors_are_usable(page, tmp_path):
     records = some_records(2000)

@@ -62,15 +62,26 @@ def variant(chance, text):
 @pytest.mark.slow
 def test_200_000_texts():
     """Nothing escapes, a text equals itself also where it is read as a value, and no look at it takes long."""
-    chance, slowest = random.Random(1), 0.0
+    chance, slow = random.Random(1), []
     for _ in range(200_000):
         text = any_text(chance)
-        start = time.process_time()
-        assert verify(text, text) == bool(text.strip()), text
-        assert verdict._same_value(plain(text), plain(text)) is not False, text
-        slowest = max(slowest, time.process_time() - start)
-    assert slowest < 0.5
+        if seconds_of_a_look(text) > LONG:
+            slow.append(text)
+    # Python may have collected garbage meanwhile, of all that the tests before have left: whose time that is shows again.
+    for text in slow:
+        verdict._cache.clear()
+        assert seconds_of_a_look(text) < LONG, text
     verdict._cache.clear()
+
+
+LONG = 0.5
+
+
+def seconds_of_a_look(text):
+    start = time.process_time()
+    assert verify(text, text) == bool(text.strip()), text
+    assert verdict._same_value(plain(text), plain(text)) is not False, text
+    return time.process_time() - start
 
 
 @pytest.mark.slow

@@ -67,7 +67,7 @@ def test_200_000_texts():
         text = any_text(chance)
         if seconds_of_a_look(text) > LONG:
             slow.append(text)
-    # Python may have collected garbage meanwhile, of all that the tests before have left: whose time that is shows again.
+    # Garbage of the tests before may have been collected meanwhile: whose time that is shows when it is asked again.
     for text in slow:
         verdict._cache.clear()
         assert seconds_of_a_look(text) < LONG, text

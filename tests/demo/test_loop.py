@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from processes import left_naming
 
 from capcurr_plugin.attribution.records import read_records
 from capcurr_plugin.evaluation.responses import read_responses
@@ -36,7 +37,7 @@ def demo(tmp_path_factory):
     command = [CAPCURR, "demo", "--quick", "--out", out]
     environment = os.environ | {"CAPCURR_CACHE": str(folder / "cache")}
     kill_at(2, out / "runs" / "staged_1", command, environment)
-    left = wait_for_none_naming(out)
+    left = left_naming(out)
     runs = [
         subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd=folder)
         for _ in range(2)
@@ -52,24 +53,6 @@ def kill_at(step, run, command, environment):
         time.sleep(0.1)
     process.kill()
     process.wait()
-
-
-def wait_for_none_naming(out):
-    """What goes on without its parent, after half a minute."""
-    deadline = time.monotonic() + 30
-    while (left := processes_naming(out)) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    return left
-
-
-def processes_naming(out):
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            found += [folder.name] if str(out).encode() in (folder / "cmdline").read_bytes() else []
-        except OSError:  # it has just ended
-            continue
-    return found
 
 
 def record_of(demo):

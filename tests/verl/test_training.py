@@ -1,12 +1,11 @@
 """Training in the real verl on the CPU: three chained stages, killed in the second, and InternVL's first two."""
 
 import json
-import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 from conftest import SMALL, kill_capcurr_at, run_capcurr, run_on_cpu
+from processes import left_naming
 
 from capcurr_plugin.rows import CAPABILITIES
 from capcurr_plugin.verl_host.steps import StepsTail, read_steps
@@ -19,16 +18,6 @@ KILLED_AT = 3
 
 def train(toy, model, out, *more):
     return ["train", "qwen3_vl_8b", "--data", toy, "--model", model, "--out", out, "--cpu", *more]
-
-
-def processes_naming(text):
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            found += [folder.name] if str(text).encode() in (folder / "cmdline").read_bytes() else []
-        except OSError:  # it has just ended
-            continue
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -54,10 +43,7 @@ def run_staged(toy, qwen):
     out = toy / "staged"
     command = train(toy, qwen, out, "--set", *SMALL)
     kill_capcurr_at(KILLED_AT, out / STAGES[1] / "steps.jsonl", *command)
-    deadline = time.monotonic() + 30
-    while processes_naming(out / STAGES[1]) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    left = processes_naming(out / STAGES[1])
+    left = left_naming(out / STAGES[1])
     again = run_capcurr(*command)
     return {"out": out, "left": left, "again": again, "record": json.loads((out / "run.json").read_text())}
 

@@ -243,5 +243,12 @@ def test_a_world_is_written_and_shares_nothing_between_its_parts(tmp_path):
     }
 
 
+def test_more_sums_than_there_are(tmp_path):
+    with pytest.raises(
+        InputError, match=r"1,000 sums: there are hardly more than 1[0-9]{2} different ones to validation"
+    ):
+        write_world(tmp_path, 5, Sizes(1, 1, 1, 1_000, 1))
+
+
 def test_colors_shapes_and_places_make_options():
     assert len(COLORS) == len(SHAPES) == len(PLACES) == 4

@@ -11,6 +11,7 @@ import json
 import math
 import statistics
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -44,14 +45,15 @@ def main() -> int:
 def print_rises(out: Path, seeds: Sequence[int]) -> None:
     """Of each stage's own capability, from before its first step to after its last."""
     rows = validated(out)
-    print(f"Accuracy on {rows} validation rows of a stage's own capability, with 95 % Wilson intervals\n")
-    print("| seed | " + " | ".join(CAPABILITIES) + " |\n|---" * 1 + "|---" * len(CAPABILITIES) + "|")
+    told = ", ".join(f"{count} of {capability}" for capability, count in rows.items())
+    print(f"Accuracy on validation rows ({told}), before and after the stage, and the gain's 95 % interval\n")
+    print("| seed | " + " | ".join(CAPABILITIES) + " |\n|---" + "|---" * len(CAPABILITIES) + "|")
     rising = dict.fromkeys(CAPABILITIES, 0)
     for seed in seeds:
         cells = []
         for number, capability in enumerate(CAPABILITIES, 1):
             before, after = rise(out / "runs" / f"staged_{seed}", number, capability)
-            low, high = difference(before, after, rows)
+            low, high = difference(before, after, rows[capability])
             rising[capability] += low > 0
             cells.append(f"{before:.2f} -> {after:.2f} ({low:+.2f} to {high:+.2f})")
         print(f"| {seed} | {' | '.join(cells)} |")
@@ -59,9 +61,10 @@ def print_rises(out: Path, seeds: Sequence[int]) -> None:
     print(f"\nrises beyond its interval: {told}\n")
 
 
-def validated(out: Path) -> int:
-    """How many rows of a capability."""
-    return json.loads((out / "demo.json").read_text())["settings"]["sizes"]["validation"]
+def validated(out: Path) -> dict[str, int]:
+    """How many rows of each capability."""
+    lines = (out / "data" / "validation.jsonl").read_text().splitlines()
+    return dict(Counter(json.loads(line)["capability"] for line in lines))
 
 
 def rise(run: Path, number: int, capability: str) -> tuple[float, float]:

@@ -58,8 +58,8 @@ def _settings(args: argparse.Namespace) -> Settings:
     return Settings(
         seeds=args.seeds,
         recipes=recipes,
-        sizes=Sizes(360, 120, 120, 32, 100) if quick else Sizes(),
-        lessons=700 if quick else 1600,
+        sizes=Sizes(360, 120, 120, 48, 100) if quick else Sizes(),
+        lessons=700 if quick else 2200,
         mix=Mix(),
         answers=4 if quick else 8,
         training=Training(steps=6 if quick else 20),

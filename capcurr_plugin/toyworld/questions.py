@@ -61,11 +61,11 @@ def shape_question(scene: Scene, seen: Scene, dice: random.Random) -> Draft:
     return Draft(f"What shape is in the {place}?", shape, SHAPES, stated(place, shape))
 
 
-def place_question(scene: Scene, _: Scene, dice: random.Random) -> Draft:
-    """Of a colour that occurs once; where there is none, how often one occurs."""
+def place_question(scene: Scene, seen: Scene, dice: random.Random) -> Draft:
+    """Of a colour that occurs once; where there is none, what shape is in a place."""
     single = [color for color, count in color_counts(scene) if count == 1]
     if not single:
-        return count_question(scene, scene, dice)
+        return shape_question(scene, seen, dice)
     color = dice.choice(single)
     place = scene.of_color(color)[0].place
     return Draft(f"Where is the {color} shape?", place, tuple(PLACES), stated(color, place))

@@ -25,10 +25,10 @@ PERCEPTION_TABLE, REASONING_TABLE = "ToyWorld_Perception", "ToyWorld_Reasoning"
 
 @dataclass(frozen=True)
 class Sizes:
-    captions: int = 900  # of which questions of perception are made
+    captions: int = 1500  # of which questions of perception are made
     textual_reasoning: int = 300
     visual_reasoning: int = 300
-    validation: int = 96  # of each capability
+    validation: int = 240  # of each capability that sees; half as many sums, of which there are few
     test: int = 300  # of each table
     difficulty: int | None = None  # of all scenes; None: all difficulties
 
@@ -106,7 +106,7 @@ def _validation(folder: Path, sizes: Sizes, seed: int) -> Iterator[dict[str, Any
     for scene in seen[: sizes.validation]:
         asked = perception(scene, random.Random(f"perception {seed} {scene.id}"))
         yield _row("perception", scene.id, asked, [_picture(folder, scene)])
-    yield from _textual_rows("validation", sizes.validation, seed)
+    yield from _textual_rows("validation", sizes.validation // 2, seed)
     yield from _visual_rows(folder, seen[sizes.validation :], seed)
 
 

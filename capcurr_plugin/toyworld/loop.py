@@ -153,13 +153,13 @@ class Loop:
         kept = cache_folder() / "toyworld" / key
         if kept.exists():
             print(f"      taken from {kept}", flush=True)
-        else:
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            words = ("-m", "capcurr_plugin.toyworld.warm_start", kept, "--family", FAMILY)
-            more = ("--seed", settings.world_seed, "--steps", settings.lessons)
-            self.workshop.run("verl", "warm_start", *words, *more, "--mix", json.dumps(asdict(settings.mix)))
-        with replacing_folder(self.base) as part:
-            shutil.copytree(kept, part, dirs_exist_ok=True)
+            _copy(kept, self.base)
+            return
+        words = ("-m", "capcurr_plugin.toyworld.warm_start", self.base, "--family", FAMILY)
+        more = ("--seed", settings.world_seed, "--steps", settings.lessons)
+        self.workshop.run("verl", "warm_start", *words, *more, "--mix", json.dumps(asdict(settings.mix)))
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        _copy(self.base, kept)
 
     def questions(self) -> None:
         with self.workshop.serving("core", "writer", "capcurr_plugin.toyworld.rules", "writer") as url:
@@ -319,6 +319,11 @@ def beside_oracle(errors: Path, others: Path) -> str:
         f"{told[0].judge} names the oracle's kind in {right} of {len(told)} wrong answers: {right / len(told):.1%}, "
         f"95 % interval {low:.1%} to {high:.1%}.\n"
     )
+
+
+def _copy(folder: Path, to: Path) -> None:
+    with replacing_folder(to) as part:
+        shutil.copytree(folder, part, dirs_exist_ok=True)
 
 
 def _measured(rows: Path) -> Path:

@@ -6,8 +6,9 @@ import functools
 import hashlib
 import random
 import re
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from capcurr_plugin.errors import InputError
 
@@ -28,8 +29,9 @@ MOST_OFF = 20.0  # of 255, on average, of a cell: JPEG puts it off by up to 14, 
 # How many shapes a scene has; more of them are harder to tell apart.
 DIFFICULTIES = {1: (1, 2), 2: (2, 3), 3: (3, 4)}
 
-MAX_TRIES = 1_000  # for a scene that has not come yet
+MOST_IN_VAIN = 1_000  # draws in a row that bring nothing new
 
+T = TypeVar("T", bound=Hashable)
 Part = Literal["train", "validation", "test"]
 _PARTS: tuple[tuple[Part, int], ...] = (("train", 65), ("validation", 80), ("test", 100))  # of 100, up to
 
@@ -77,14 +79,20 @@ class Scene:
 
 def scenes(part: Part, seed: int, count: int, difficulty: int | None = None) -> list[Scene]:
     """So many different ones; of all difficulties unless one is named."""
-    dice, found, tries = random.Random(f"scenes {part} {seed}"), dict[str, Scene](), 0
+    dice = random.Random(f"scenes {part} {seed}")
+    return different(count, lambda: any_scene(dice, part, difficulty), f"scenes to {part}")
+
+
+def different(count: int, draw_one: Callable[[], T], what: str) -> list[T]:
+    """So many, in the order in which they first came; an error where there are not so many."""
+    found, in_vain = dict[T, None](), 0
     while len(found) < count:
-        scene = any_scene(dice, part, difficulty)
-        tries = tries + 1 if scene.id in found else 0
-        if tries > MAX_TRIES:
-            raise InputError(f"{count:,} scenes: there are hardly more than {len(found):,} different ones to {part}")
-        found[scene.id] = scene
-    return list(found.values())
+        before = len(found)
+        found[draw_one()] = None
+        in_vain = 0 if len(found) > before else in_vain + 1
+        if in_vain > MOST_IN_VAIN:
+            raise InputError(f"{count:,} {what}: there are hardly more than {len(found):,} different ones")
+    return list(found)
 
 
 def any_scene(dice: random.Random, part: Part, difficulty: int | None = None) -> Scene:

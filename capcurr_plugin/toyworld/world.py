@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from capcurr_plugin.atomic import replacing
-from capcurr_plugin.errors import InputError
 from capcurr_plugin.rows import IMAGE_MARK, OPTION_LETTERS
 from capcurr_plugin.toyworld.questions import Asked, perception, textual_reasoning, visual_reasoning
-from capcurr_plugin.toyworld.scenes import MAX_TRIES, Part, Scene, draw, scenes
+from capcurr_plugin.toyworld.scenes import Part, Scene, different, draw, scenes
 
 SOURCE = "toyworld"
 CAPTIONS, IMAGES, TABLES = "captions.jsonl", "images", "LMUData"
@@ -90,15 +89,10 @@ def _visual_rows(folder: Path, seen: Iterable[Scene], seed: int) -> Iterator[dic
 
 
 def _textual_rows(part: Part, count: int, seed: int) -> Iterator[dict[str, Any]]:
-    dice, found, tries = random.Random(f"sums {part} {seed}"), set[str](), 0
-    while len(found) < count:
-        asked = textual_reasoning(dice, part)
-        tries = tries + 1 if asked.problem in found else 0
-        if tries > MAX_TRIES:
-            raise InputError(f"{count:,} sums: there are hardly more than {len(found):,} different ones to {part}")
-        if not tries:
-            found.add(asked.problem)
-            yield _row("textual_reasoning", str(len(found)), asked, [])
+    dice = random.Random(f"sums {part} {seed}")
+    found = different(count, lambda: textual_reasoning(dice, part), f"sums to {part}")
+    for number, asked in enumerate(found, 1):
+        yield _row("textual_reasoning", str(number), asked, [])
 
 
 def _validation(folder: Path, sizes: Sizes, seed: int) -> Iterator[dict[str, Any]]:

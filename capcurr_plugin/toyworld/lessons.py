@@ -46,7 +46,7 @@ class Mix:
     visual_reasoning: float = 0.1
     textual_reasoning: float = 0.1
     caption: float = 0.15
-    misreads: float = 0.5  # takes a colour or a shape for its like, when it says what there is at a place
+    misreads: float = 0.5  # takes a colour or a shape for its like, when it is asked what there is at a place
     hurries: float = 0.6  # comes out one short, after it has counted
     miscalculates: float = 0.6  # comes out one short, from seven on
 

@@ -18,7 +18,7 @@ from capcurr_plugin.reward import extract_boxed, verify
 from capcurr_plugin.rows import CAPABILITIES
 from capcurr_plugin.toyworld import questions
 from capcurr_plugin.toyworld.claims import first_error
-from capcurr_plugin.toyworld.lessons import Mix, as_vlmevalkit_asks, lessons
+from capcurr_plugin.toyworld.lessons import DESCRIBE, Mix, as_vlmevalkit_asks, lessons
 from capcurr_plugin.toyworld.questions import response
 from capcurr_plugin.toyworld.rules import find_error, write_question
 from capcurr_plugin.toyworld.scenes import (
@@ -213,6 +213,15 @@ def test_lessons_are_right_unless_the_teacher_has_a_fault():
     assert set(faulty["textual_reasoning"]) == {"answer_is_right", "reasoning"}
     for kinds in faulty.values():
         assert 0.05 < 1 - kinds.count("answer_is_right") / len(kinds) < 0.9
+
+
+def test_who_misreads_describes_pictures_rightly():
+    taught = [lesson for _, lesson in zip(range(400), lessons(1, Mix(misreads=1)), strict=False)]
+    described = [lesson for lesson in taught if lesson.messages[-1]["content"] == f"<image>{DESCRIBE}"]
+    assert len(described) > 20
+    for lesson in described:
+        said = {statement.strip(". ") for statement in lesson.response.split(". ")}
+        assert said == set(lesson.scene.caption.rstrip(".").split(", "))
 
 
 def test_a_world_is_written_and_shares_nothing_between_its_parts(tmp_path):

@@ -4,7 +4,6 @@ for is kept with the judge's replies, and found there when the job is run again.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import threading
@@ -26,6 +25,7 @@ from capcurr_plugin.judge.clients import Question, QuestionRefused
 from capcurr_plugin.judge.config import JudgeConfig
 from capcurr_plugin.judge.judge import Judge, most_tokens
 from capcurr_plugin.judge.ledger import Reply
+from capcurr_plugin.locks import holding
 from capcurr_plugin.threads import in_threads
 
 REFUSED = 5  # questions that the judge's server does not take, and a fifth of all, end the job
@@ -70,19 +70,14 @@ class Job:
     def alone(self) -> Iterator[None]:
         """Two jobs with one output would pay for the same."""
         check_place(self.output)
-        folder = images_folder(self.output)
         try:
-            folder.mkdir(exist_ok=True)
-            file = os.open(self._beside("lock"), os.O_RDWR | os.O_CREAT, 0o666)
+            images_folder(self.output).mkdir(exist_ok=True)
         except OSError as error:
             raise InputError(f"{self.output}: cannot be written ({error.strerror})") from None
-        try:
-            if not _locked(file):
-                raise InputError(f"{self.output}: another capcurr attribute works on it; wait for it, or end it")
+        lock = self._beside("lock")
+        with holding(lock, f"{self.output}: another capcurr attribute works on it; wait for it, or end it"):
             yield
-            self._beside("lock").unlink(missing_ok=True)
-        finally:
-            os.close(file)
+            lock.unlink(missing_ok=True)
 
     @property
     def cases(self) -> Path:
@@ -202,14 +197,6 @@ class Job:
                 kinds.append(Kinds(*(getattr(record, field.name) for field in fields(Kinds))))
         self.cases.unlink()
         return kinds
-
-
-def _locked(file: int) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def run_of(output: Path) -> str:

@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import fcntl
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -12,7 +11,7 @@ import shlex
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +36,7 @@ from capcurr_plugin.evaluation.serve import (
 from capcurr_plugin.evaluation.suites import load_suites
 from capcurr_plugin.judge.config import BY_URL, PERCEPTION_ERROR, find_judge
 from capcurr_plugin.judge.judge import MAX_USD, RUN, spend_line
+from capcurr_plugin.locks import holding
 
 HOME = "VLMEVALKIT_HOME"
 RECORD = "capcurr-eval.json"
@@ -102,7 +102,8 @@ def run(args: argparse.Namespace) -> int:
         return 0
     _check_key(judge, args.judge_base_url)
     folder = args.work_dir / _model_name(args, alias)
-    with _alone_in(folder), ended_by_signals(), contextlib.ExitStack() as stack:
+    busy = f"{folder}: another capcurr eval is at work here; wait for it"
+    with holding(folder / ".capcurr-eval.lock", busy), ended_by_signals(), contextlib.ExitStack() as stack:
         alias = _at_its_server(args, alias, stack)
         record = _record(folder, _identity(args, alias, host, judge))
         environment = _environment(args, folder, alias, record["run"])
@@ -198,21 +199,6 @@ def _command(args: argparse.Namespace, host: Host, alias: Alias, names: list[str
 
 
 # One setup in a folder
-
-
-@contextlib.contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".capcurr-eval.lock").open("a")
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be written ({error.strerror})") from None
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(f"{folder}: another capcurr eval is at work here; wait for it") from None
-        yield
 
 
 def _identity(args: argparse.Namespace, alias: Alias, host: Host, judge: str | None) -> dict[str, Any]:

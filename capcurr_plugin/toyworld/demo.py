@@ -38,8 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     settings = _settings(args)
-    with ended_by_signals():
-        workshop = Workshop.open(args.out, _pythons(args), settings.record())
+    with ended_by_signals(), Workshop.alone(args.out, _pythons(args), settings.record()) as workshop:
         start = time.monotonic()
         judge = SecondJudge(args.judge, args.max_usd) if args.judge else None
         Loop(workshop, settings, judge).run()

@@ -20,6 +20,7 @@ from typing import Any, Literal
 from capcurr_plugin.atomic import replacing
 from capcurr_plugin.errors import InputError, JobError
 from capcurr_plugin.evaluation.keeper import Kept, below
+from capcurr_plugin.locks import holding
 
 Host = Literal["core", "verl", "vlmeval"]
 
@@ -68,6 +69,14 @@ class Workshop:
         if record.settings != json.loads(json.dumps(settings)):
             raise InputError(f"{folder}: holds a demo with other settings; name another folder with --out")
         return cls(folder, pythons, record)
+
+    @classmethod
+    @contextlib.contextmanager
+    def alone(cls, folder: Path, pythons: Mapping[Host, Path], settings: Mapping[str, Any]) -> Iterator[Workshop]:
+        """No other demo works in the folder as long as the block lasts."""
+        folder = cls.open(folder, pythons, settings).folder
+        with holding(folder / LOGS / "lock", f"{folder}: another capcurr demo is at work here; wait for it"):
+            yield cls.open(folder, pythons, settings)  # read again, now that nobody else writes it
 
     def keep(self) -> None:
         with replacing(self.folder / RECORD) as file:

@@ -1,12 +1,8 @@
 """`run.json`: what a training run is made of, and what came of each stage so far."""
 
 import contextlib
-import fcntl
 import hashlib
 import json
-import os
-import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -105,28 +101,3 @@ def sha256(path: Path) -> str:
         while block := file.read(HASH_BLOCK):
             digest.update(block)
     return digest.hexdigest()
-
-
-@contextlib.contextmanager
-def locked(out: Path) -> Iterator[None]:
-    """Two runs in one folder would spoil each other's checkpoints."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        file = (out / LOCK).open("a+")
-    except OSError as error:
-        raise InputError(f"{out}: cannot be written ({error.strerror}); give another --out") from None
-    with file:
-        deadline = time.monotonic() + 5  # a run that was just killed lets go within moments
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    file.seek(0)
-                    raise InputError(f"{out}: a run is under way there (process {file.read().strip()})") from None
-                time.sleep(0.2)
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield

@@ -9,9 +9,10 @@ from typing import Any
 
 from capcurr_plugin.arguments import minutes, positive
 from capcurr_plugin.errors import InputError, JobError
+from capcurr_plugin.locks import holding
 from capcurr_plugin.verl_host import preflight, watch
 from capcurr_plugin.verl_host.checkpoints import model_of, newest, read_model_config, step_folder
-from capcurr_plugin.verl_host.run_record import RunRecord, StageRecord, locked
+from capcurr_plugin.verl_host.run_record import LOCK, RunRecord, StageRecord
 from capcurr_plugin.verl_host.stages import FAMILIES, ROWS, Cluster, Plan, Stage, make_plan, recipes_of
 from capcurr_plugin.verl_host.steps import read_steps, steps_files
 
@@ -76,7 +77,8 @@ def run(args: argparse.Namespace) -> int:
         _print_commands(plan)
         return 0
     preflight.check_host()
-    with locked(plan.out):
+    # Two runs in one folder would spoil each other's checkpoints.
+    with holding(plan.out / LOCK, f"{plan.out}: a run is under way there"):
         record = preflight.checked_record(plan, args.seed)
         preflight.check_model(plan)
         record.write(plan.out)

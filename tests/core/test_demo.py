@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from row_samples import error_line
 
+from capcurr_plugin import locks
 from capcurr_plugin.cli import main
 from capcurr_plugin.errors import InputError, JobError
 from capcurr_plugin.toyworld.demo import _settings
@@ -64,6 +65,19 @@ def test_other_settings_and_a_damaged_record_are_refused(tmp_path):
     (tmp_path / "demo" / "demo.json").write_text('{"settings"')
     with pytest.raises(InputError, match="is damaged"):
         Workshop.open(tmp_path / "demo", PYTHONS, settings_of().record())
+
+
+def test_two_demos_in_one_folder_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(locks, "PATIENCE", 0)
+    settings = settings_of().record()
+    with (
+        Workshop.alone(tmp_path / "demo", PYTHONS, settings),
+        pytest.raises(InputError, match=r"another capcurr demo is at work here; wait for it \(process [0-9]+\)"),
+        Workshop.alone(tmp_path / "demo", PYTHONS, settings),
+    ):
+        pass
+    with Workshop.alone(tmp_path / "demo", PYTHONS, settings) as workshop:
+        assert workshop.record.done == []
 
 
 def test_each_recipe_and_seed_is_a_run_with_a_model():

@@ -1,5 +1,5 @@
-"""The whole loop in its quick form, beside the real verl and the real VLMEvalKit: killed in the middle of a training,
-gone on with, and then looked at."""
+"""The whole loop in its quick form, beside the real verl and the real VLMEvalKit: killed while it measures, while it
+trains and while it scores, gone on with each time, and then looked at."""
 
 import csv
 import json
@@ -37,8 +37,7 @@ def demo(tmp_path_factory):
     command = [CAPCURR, "demo", "--quick", "--out", out]
     # Other tests run beside it: threads that share a processor with them wait for each other.
     environment = os.environ | {"CAPCURR_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
-    kill_at(2, out / "runs" / "staged_1", command, environment)
-    left = left_naming(out)
+    left = [left for moment in (measures, trains, scores) for left in left_by_a_kill(moment, out, command, environment)]
     runs = [
         subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd=folder)
         for _ in range(2)
@@ -46,25 +45,42 @@ def demo(tmp_path_factory):
     return {"out": out, "left": left, "runs": runs}
 
 
-def kill_at(step, run, command, environment):
-    """When the first stage has trained so far."""
+def measures(out):
+    answers = out / "data" / "needs_eyes.jsonl.toy.answers.jsonl"
+    return answers.exists() and answers.stat().st_size > 0
+
+
+def trains(out):
+    files = (out / "runs" / "staged_1").glob("1_*/steps.jsonl")
+    return any(line["step"] >= 2 for file in files for line in read_steps(file))
+
+
+def scores(out):
+    """The second model."""
+    return any((out / "outputs" / MODELS[1]).glob("*_responses.jsonl"))
+
+
+def left_by_a_kill(moment, out, command, environment):
+    """The processes that still run."""
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
-    while not any(line["step"] >= step for file in run.glob("1_*/steps.jsonl") for line in read_steps(file)):
-        assert process.poll() is None, "the demo ended before it could be killed"
+    while not moment(out):
+        assert process.poll() is None, f"the demo ended before it {moment.__name__}"
         time.sleep(0.1)
     process.kill()
     process.wait()
+    return left_naming(out)
 
 
 def record_of(demo):
     return json.loads((demo["out"] / "demo.json").read_text())
 
 
-def test_it_goes_on_after_a_kill_and_then_does_nothing_again(demo):
+def test_it_goes_on_after_kills_and_then_does_nothing_again(demo):
     assert demo["left"] == []
     first, second = demo["runs"]
     assert first.returncode == 0, first.stderr + first.stdout
-    assert "Write a question from each caption, by rules over the scene: done before" in first.stdout
+    assert "Train staged, seed 1, in verl: GRPO on the CPU: done before" in first.stdout
+    assert "Find the first error of each wrong answer; an oracle judges: done before" not in first.stdout
     assert second.returncode == 0, second.stderr
     assert second.stdout.count(": done before") == len(record_of(demo)["done"]) == 9
     assert f"the page: {demo['out']}/report.html" in second.stdout

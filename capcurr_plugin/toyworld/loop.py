@@ -17,7 +17,7 @@ from capcurr_plugin.database import cache_folder
 from capcurr_plugin.rows import CAPABILITIES
 from capcurr_plugin.statistics import wilson_interval
 from capcurr_plugin.toyworld.lessons import Mix
-from capcurr_plugin.toyworld.running import Step, Workshop, told
+from capcurr_plugin.toyworld.running import Step, Workshop, clock, told
 from capcurr_plugin.toyworld.world import CAPTIONS, TABLES, Sizes, write_world
 
 BACKBONE = "qwen2_5_vl_7b"  # whose recipe and whose family of models the demo uses
@@ -128,6 +128,8 @@ class Loop:
 
     def run(self) -> None:
         steps = list(self.steps())
+        left = [step for step, _ in steps if step.name not in self.workshop.record.done]
+        print(f"{len(left)} of {len(steps)} steps to do, about {clock(sum(step.seconds for step in left))} on 2 cores")
         for number, (step, do) in enumerate(steps, 1):
             if step.name in self.workshop.record.done:
                 print(f"[{number}/{len(steps)}] {step.what}: done before", flush=True)

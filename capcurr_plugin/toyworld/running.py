@@ -160,7 +160,7 @@ class Step:
 @contextlib.contextmanager
 def told(step: Step, number: int, of: int, workshop: Workshop) -> Iterator[None]:
     """Says what begins and how long that takes, shows the time while it runs, and writes down that it is done."""
-    print(f"[{number}/{of}] {step.what} (about {_clock(step.seconds)})", flush=True)
+    print(f"[{number}/{of}] {step.what} (about {clock(step.seconds)})", flush=True)
     start, watch = time.monotonic(), _Watch(step, workshop.record)
     try:
         with watch:
@@ -170,10 +170,10 @@ def told(step: Step, number: int, of: int, workshop: Workshop) -> Iterator[None]
         seconds = time.monotonic() - start
         workshop.record.seconds[step.name] = round(workshop.record.seconds.get(step.name, 0.0) + seconds, 1)
         workshop.keep()
-    print(f"      done in {_clock(seconds)}", flush=True)
+    print(f"      done in {clock(seconds)}", flush=True)
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.1f} min"
 
 
@@ -197,8 +197,8 @@ class _Watch(threading.Thread):
         while not self._over.wait(TELL_SECONDS):
             self._record.peak_memory_mb = max(self._record.peak_memory_mb, memory_below(os.getpid()) >> 20)
             if self._shows:
-                passed = _clock(time.monotonic() - start)
-                print(f"\r      {passed} of about {_clock(self._step.seconds)} ", end="", file=sys.stderr, flush=True)
+                passed = clock(time.monotonic() - start)
+                print(f"\r      {passed} of about {clock(self._step.seconds)} ", end="", file=sys.stderr, flush=True)
         if self._shows:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 

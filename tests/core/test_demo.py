@@ -117,9 +117,11 @@ def test_a_second_run_goes_on_where_the_first_one_failed(tmp_path, capsys, monke
     with pytest.raises(JobError, match="two"):
         Steps(Workshop.open(tmp_path / "demo", PYTHONS, settings.record()), settings).run()
     first = capsys.readouterr().out
+    assert first.startswith("3 of 3 steps to do, about 3 s on 2 cores\n")
     assert "[1/3] Do one (about 1 s)" in first and "[3/3]" not in first
     Steps(Workshop.open(tmp_path / "demo", PYTHONS, settings.record()), settings).run()
     again = capsys.readouterr().out
+    assert again.startswith("2 of 3 steps to do, about 2 s on 2 cores\n")
     assert "[1/3] Do one: done before" in again and "[3/3] Do three (about 1 s)" in again
     assert (tmp_path / "demo" / "said.txt").read_text() == "one\ntwo\nthree\n"
     record = Record(**json.loads((tmp_path / "demo" / "demo.json").read_text()))

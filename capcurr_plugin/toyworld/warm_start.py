@@ -1,4 +1,4 @@
-"""The tiny model's first minute: supervised, so that reinforcement learning has something to reward.
+"""The tiny model's first two minutes: supervised, so that reinforcement learning has something to reward.
 
 It first learns to see: what comes out of the vision tower becomes the words for what is in each corner. Then it learns
 to speak of it, with the vision tower as it is."""

@@ -57,7 +57,7 @@ def _settings(args: argparse.Namespace) -> Settings:
     return Settings(
         seeds=args.seeds,
         recipes=recipes,
-        sizes=Sizes(360, 120, 120, 48, 100) if quick else Sizes(),
+        sizes=Sizes(360, 120, 120, 48, 24, 100) if quick else Sizes(),
         lessons=700 if quick else 2200,
         mix=Mix(),
         answers=4 if quick else 8,

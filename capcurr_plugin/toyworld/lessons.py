@@ -42,7 +42,7 @@ class Mix:
     places: float = 0.15
     counts: float = 0.15
     sums: float = 0.1
-    perception: float = 0.15
+    perception: float = 0.2
     visual_reasoning: float = 0.1
     textual_reasoning: float = 0.1
     caption: float = 0.15

@@ -37,8 +37,8 @@ class Training:
     rate: float = 3e-4
 
     def seconds(self, recipe: str) -> float:
-        """On 2 cores: verl's start, once for each stage, and its steps."""
-        return 60 * (1 if recipe == "merged" else len(CAPABILITIES)) + 5 * self.steps * len(CAPABILITIES)
+        """On 2 cores: verl's start and the validations, once for each stage, and its steps."""
+        return 80 * (1 if recipe == "merged" else len(CAPABILITIES)) + 5 * self.steps * len(CAPABILITIES)
 
     def words(self, recipe: str) -> list[str]:
         steps = self.steps * (len(CAPABILITIES) if recipe == "merged" else 1)
@@ -107,10 +107,10 @@ class Loop:
         settings, trained = self.settings, runs(self.settings)
         yield Step("world", "Draw a world of which everything is known: pictures, captions, questions", 2), self.world
         what = "Teach a tiny Qwen2.5-VL to speak, with three faults left for training to undo"
-        yield Step("warm_start", what, 10 + 0.05 * settings.lessons), self.warm_start
+        yield Step("warm_start", what, 10 + 0.065 * settings.lessons), self.warm_start
         yield Step("questions", "Write a question from each caption, by rules over the scene", 3), self.questions
         what = "Keep the questions that need eyes, and measure pass rates"
-        yield Step("measure", what, 5 + 0.06 * settings.sizes.rows), self.measure
+        yield Step("measure", what, 5 + 0.07 * settings.sizes.rows), self.measure
         for recipe, seed in trained:
             what = f"Train {recipe}, seed {seed}, in verl: GRPO on the CPU"
             seconds = settings.training.seconds(recipe)

@@ -78,7 +78,8 @@ def count_question(scene: Scene, _: Scene, dice: random.Random) -> Draft:
 
 
 Ask = Callable[[Scene, Scene, random.Random], Draft]
-DETAILS: tuple[Ask, ...] = (color_question, shape_question, count_question)
+# What a thing is, twice as often as how many there are, or where.
+DETAILS: tuple[Ask, ...] = (color_question, color_question, shape_question, shape_question, count_question)
 SPATIAL: tuple[Ask, ...] = (place_question,)
 
 

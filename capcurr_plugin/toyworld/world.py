@@ -24,10 +24,11 @@ PERCEPTION_TABLE, REASONING_TABLE = "ToyWorld_Perception", "ToyWorld_Reasoning"
 
 @dataclass(frozen=True)
 class Sizes:
-    captions: int = 1500  # of which questions of perception are made
+    captions: int = 1300  # of which questions of perception are made
     textual_reasoning: int = 300
     visual_reasoning: int = 300
-    validation: int = 240  # of each capability that sees; half as many sums, of which there are few
+    validation: int = 320  # of each capability that sees
+    validation_sums: int = 120  # there are few
     test: int = 300  # of each table
     difficulty: int | None = None  # of all scenes; None: all difficulties
 
@@ -100,7 +101,7 @@ def _validation(folder: Path, sizes: Sizes, seed: int) -> Iterator[dict[str, Any
     for scene in seen[: sizes.validation]:
         asked = perception(scene, random.Random(f"perception {seed} {scene.id}"))
         yield _row("perception", scene.id, asked, [_picture(folder, scene)])
-    yield from _textual_rows("validation", sizes.validation // 2, seed)
+    yield from _textual_rows("validation", sizes.validation_sums, seed)
     yield from _visual_rows(folder, seen[sizes.validation :], seed)
 
 

@@ -227,7 +227,7 @@ def test_who_misreads_describes_pictures_rightly():
 def test_a_world_is_written_and_shares_nothing_between_its_parts(tmp_path):
     from capcurr_plugin.row_files import BadRows, RowReader
 
-    write_world(tmp_path, 5, Sizes(30, 20, 20, 10, 15))
+    write_world(tmp_path, 5, Sizes(30, 20, 20, 10, 5, 15))
     captions = [json.loads(line) for line in (tmp_path / "captions.jsonl").read_text().splitlines()]
     assert len(captions) == 30
     rows = {}
@@ -257,7 +257,7 @@ def test_more_sums_than_there_are(tmp_path):
     with pytest.raises(
         InputError, match=r"500 sums to validation: there are hardly more than 1[0-9]{2} different ones"
     ):
-        write_world(tmp_path, 5, Sizes(1, 1, 1, 1_000, 1))
+        write_world(tmp_path, 5, Sizes(1, 1, 1, 1, 500, 1))
 
 
 def test_colors_shapes_and_places_make_options():

@@ -107,7 +107,7 @@ def planted(tables):
 
 @pytest.mark.parametrize("mode", [(), ("--api-mode",)], ids=["local", "api"])
 def test_scores_and_errors_are_those_that_were_planted(host, tmp_path, mode, monkeypatch):
-    write_world(tmp_path / "world", SEED, Sizes(1, 1, 1, 1, ROWS))
+    write_world(tmp_path / "world", SEED, Sizes(1, 1, 1, 1, 1, ROWS))
     tables = tmp_path / "world" / TABLES
     host.environment["LMUData"] = str(tables)
     faults = planted(tables)

@@ -36,9 +36,11 @@ class Training:
     samples: int = 8  # responses to each row
     rate: float = 3e-4
 
-    def seconds(self, recipe: str) -> float:
-        """On 2 cores: verl's start and the validations, once for each stage, and its steps."""
-        return 80 * (1 if recipe == "merged" else len(CAPABILITIES)) + 5 * self.steps * len(CAPABILITIES)
+    def seconds(self, recipe: str, validated: int) -> float:
+        """On 2 cores, with so many validation rows: verl's starts, the validations, and the steps."""
+        starts = 1 if recipe == "merged" else len(CAPABILITIES)
+        validations = starts + 2 * len(CAPABILITIES)
+        return 50 * starts + 0.017 * validated * validations + 4.4 * self.steps * len(CAPABILITIES)
 
     def words(self, recipe: str) -> list[str]:
         steps = self.steps * (len(CAPABILITIES) if recipe == "merged" else 1)
@@ -113,7 +115,7 @@ class Loop:
         yield Step("measure", what, 5 + 0.07 * settings.sizes.rows), self.measure
         for recipe, seed in trained:
             what = f"Train {recipe}, seed {seed}, in verl: GRPO on the CPU"
-            seconds = settings.training.seconds(recipe)
+            seconds = settings.training.seconds(recipe, settings.sizes.validated)
             yield Step(f"train_{recipe}_{seed}", what, seconds), lambda r=recipe, s=seed: self.train(r, s)
         what = "Score all models on held-out scenes, by VLMEvalKit's own run.py"
         yield Step("score", what, 45 * (1 + len(trained))), self.score

@@ -37,6 +37,10 @@ class Sizes:
         """To train on, before any filter."""
         return self.captions + self.textual_reasoning + self.visual_reasoning
 
+    @property
+    def validated(self) -> int:
+        return 2 * self.validation + self.validation_sums
+
 
 def write_world(folder: Path, seed: int, sizes: Sizes) -> None:
     """Train, validation and test share no scene, and no sum."""

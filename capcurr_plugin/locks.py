@@ -15,28 +15,36 @@ PATIENCE = 5.0  # seconds: a process that was just killed lets go within moments
 
 @contextlib.contextmanager
 def holding(lock: Path, busy: str) -> Iterator[None]:
-    """No other process has the lock as long as the block lasts; `busy` is told where another one has and keeps it."""
+    """No other process has the lock as long as the block lasts; `busy` is told where another one has and keeps it.
+    The block may remove the file at its end."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        with _opened(lock) as file:
+            if _taken(file, lock):
+                file.truncate(0)
+                file.write(str(os.getpid()))
+                file.flush()
+                yield
+                return
+            file.seek(0)
+            holder = file.read().strip()
+        if time.monotonic() > deadline:
+            raise InputError(f"{busy} (process {holder})")
+        time.sleep(0.2)
+
+
+def _opened(lock: Path) -> IO[str]:
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
-        file = lock.open("a+")
+        return lock.open("a+")
     except OSError as error:
         raise InputError(f"{lock.parent}: cannot be written ({error.strerror})") from None
-    with file:
-        deadline = time.monotonic() + PATIENCE
-        while not _taken(file):
-            if time.monotonic() > deadline:
-                file.seek(0)
-                raise InputError(f"{busy} (process {file.read().strip()})")
-            time.sleep(0.2)
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
 
 
-def _taken(file: IO[str]) -> bool:
+def _taken(file: IO[str], lock: Path) -> bool:
+    """Who waited for a file that was then removed holds a lock that nobody else sees."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        return os.path.samestat(os.fstat(file.fileno()), lock.stat())
+    except (BlockingIOError, FileNotFoundError):
         return False
-    return True

@@ -37,7 +37,9 @@ def demo(tmp_path_factory):
     command = [CAPCURR, "demo", "--quick", "--out", out]
     # Other tests run beside it: threads that share a processor with them wait for each other.
     environment = os.environ | {"CAPCURR_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
-    left = [left for moment in (measures, trains, scores) for left in left_by_a_kill(moment, out, command, environment)]
+    left = []
+    for moment in (measures, trains, scores):
+        left += left_by_a_kill(moment, out, command, environment)
     runs = [
         subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd=folder)
         for _ in range(2)

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from capcurr_plugin.draws import own_draws
 from capcurr_plugin.toyworld.protocol import BadRequest, Said, serve
 
 MAX_PIXELS = 1 << 20
@@ -118,7 +119,7 @@ class Model:
                 **inputs,
                 do_sample=False,
                 max_new_tokens=max(asked.max_tokens for asked in batch),
-                logits_processor=[_sampler(batch)],
+                logits_processor=[own_draws([one.seed for one in batch], [one.temperature for one in batch])],
                 pad_token_id=self.processor.tokenizer.pad_token_id,
             )
         sizes = inputs["attention_mask"].sum(1).tolist()
@@ -132,22 +133,6 @@ class Model:
         tokens = tokens[: tokens.index(end)] if ended else tokens
         text = self.processor.tokenizer.decode(tokens, skip_special_tokens=True)
         return Said(text, "stop" if ended else "length", size, len(tokens) + ended)
-
-
-def _sampler(batch: Sequence[Asked]) -> Any:
-    """Sampling as the largest of the logits with Gumbel noise, which each answer draws for itself."""
-    import torch
-
-    temperatures = torch.tensor([[asked.temperature] for asked in batch])
-    generators = [torch.Generator().manual_seed(asked.seed) for asked in batch]
-
-    def noisy(_: Any, scores: Any) -> Any:
-        if not bool(temperatures.any()):
-            return scores
-        draws = torch.stack([torch.rand(scores.shape[1], generator=generator) for generator in generators])
-        return scores - temperatures * torch.log(-torch.log(draws.clamp(1e-20, 1 - 1e-7)))
-
-    return noisy
 
 
 class Batches:

@@ -7,10 +7,13 @@ rows that were trained on.
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import ray
+import torch
+import transfer_queue as tq
 from omegaconf import DictConfig, OmegaConf, open_dict
 from verl.trainer.ppo.v1.trainer_base import register_trainer
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
@@ -41,6 +44,17 @@ class CapabilityTrainer(PPOTrainerSync):
         self._steps_here = 0
         self._trains = False
 
+    @property
+    def _repeats(self) -> bool:
+        """To the bit; our rollout can do that."""
+        return self.config.actor_rollout_ref.rollout.full_determinism and get_device_name() == "cpu"
+
+    def _init_dataloader(self) -> None:
+        super()._init_dataloader()
+        if self._repeats:
+            for loader in (self.train_dataloader, self.val_dataloader):
+                loader.collate_fn = _numbered(loader.collate_fn)
+
     def on_init_end(self) -> None:
         super().on_init_end()
         self._steps_file.parent.mkdir(parents=True, exist_ok=True)
@@ -61,6 +75,8 @@ class CapabilityTrainer(PPOTrainerSync):
                 f"step {self.global_steps}: {lost} of {wanted} responses were lost on the way, which the agent loop's "
                 f"log says more of; capcurr.max_lost allows a share of {self._settings.max_lost:g}"
             )
+        if self._repeats:
+            _put_in_order(batch)
         return super()._balance_batch(batch, metrics, *args, **kwargs)
 
     def _compute_old_log_prob(self, batch: Any, metrics: dict[str, Any]) -> Any:
@@ -77,7 +93,8 @@ class CapabilityTrainer(PPOTrainerSync):
         return batch
 
     def _validate(self) -> dict[str, float]:
-        validation = super()._validate()
+        # verl adds up in the order in which responses arrive, which the last digits show.
+        validation = {name: round(float(value), 12) for name, value in super()._validate().items()}
         if self._trains:
             self._validation = validation
         else:  # verl validates once before the first step
@@ -128,6 +145,24 @@ class CapabilityTrainer(PPOTrainerSync):
     def _write(self, step: dict[str, Any]) -> None:
         with self._steps_file.open("a") as file:
             file.write(json.dumps(step, default=float) + "\n")
+
+
+def _numbered(collate: Callable[[list[Any]], dict[str, Any]]) -> Callable[[list[Any]], dict[str, Any]]:
+    """verl names a request by its row's priority, which has to tell equal rows apart."""
+
+    def collated(rows: list[Any]) -> dict[str, Any]:
+        return collate(rows) | {"priority": torch.arange(len(rows))}
+
+    return collated
+
+
+def _put_in_order(batch: Any) -> None:
+    """By row and response, not as they happened to arrive: sums of floats hang on their order."""
+    told = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=["index", "responses"])
+    content = [
+        (str(index), response.tolist()) for index, response in zip(told["index"], told["responses"], strict=True)
+    ]
+    batch.reorder(sorted(range(len(content)), key=content.__getitem__))
 
 
 def _number(value: float | None) -> float | None:

@@ -84,7 +84,8 @@ def trainer(monkeypatch):
     for name in ("_balance_batch", "_compute_old_log_prob"):
         monkeypatch.setattr(PPOTrainerSync, name, lambda self, batch, metrics: batch)
     made = CapabilityTrainer.__new__(CapabilityTrainer)
-    made.config = OmegaConf.create({"data": {"train_batch_size": 4}, "actor_rollout_ref": {"rollout": {"n": 5}}})
+    rollout = {"n": 5, "full_determinism": False}
+    made.config = OmegaConf.create({"data": {"train_batch_size": 4}, "actor_rollout_ref": {"rollout": rollout}})
     made._settings = OmegaConf.create({"max_lost": 0.1, "min_agreement": 0.9})
     made.parameter_sync_step, made.global_steps, made._steps_here = 1, 3, 0
     return made

@@ -98,6 +98,32 @@ def test_all_stages_are_done_after_the_kill_and_a_second_run(staged):
     assert all(file["rows"] == 32 and len(file["sha256"]) == 64 for stage in stages for file in stage["train"])
 
 
+@pytest.fixture(scope="module")
+def repeated(staged):
+    """The second stage once more, by the command of its first run, which was killed; nobody kills this one."""
+    folder = staged["out"].with_name("repeated")
+    words = [word for word in staged["record"]["stages"][1]["commands"][0] if "trainer.default_local_dir=" not in word]
+    run_on_cpu(*words[1:], f"trainer.default_local_dir={folder}")
+    return folder
+
+
+def test_a_run_that_was_killed_ends_as_one_that_was_not(staged, repeated):
+    """To the bit: each weight, and each number of each step."""
+    killed = staged["out"] / STAGES[1]
+    assert changed(model_after(killed), model_after(repeated)) == set()
+    ours, theirs = numbers(killed), numbers(repeated)
+    assert ours.keys() == theirs.keys() == set(range(9))
+    for step, told in theirs.items():
+        if told["validation"] is None:  # the checkpoint's step was validated when the run went on from it
+            ours[step]["validation"] = None
+        assert ours[step] == told, step
+
+
+def numbers(folder):
+    """By step; of a step that was trained twice, the later ones."""
+    return {step["step"]: step | {"seconds": None} for step in read_steps(folder / "steps.jsonl")}
+
+
 def test_each_stage_starts_from_the_model_of_the_one_before(staged, qwen):
     starts = [
         next(word for word in stage["commands"][0] if word.startswith("actor_rollout_ref.model.path="))

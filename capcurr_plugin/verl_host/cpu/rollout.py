@@ -1,24 +1,37 @@
 """verl's rollout `transformers`: responses by transformers' `generate`, many at a time, tokens in and tokens out.
 
-A server, which is a Ray actor, holds a copy of the model; an adapter in the training worker sends it new weights.
+A server, which is a Ray actor, holds a copy of the model; an adapter in the training worker sends it new weights. With
+`full_determinism` a run can be repeated: what is drawn for a request hangs on seed, step and request, and the requests
+of a step are one batch, in an order of their own.
 """
 
 import asyncio
+import hashlib
+import json
 import os
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import ray
 import torch
-from transformers import AutoModelForImageTextToText
+from transformers import (
+    AutoModelForImageTextToText,
+    LogitsProcessorList,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
 from verl.utils.config import omega_conf_to_dataclass
 from verl.workers.config import HFModelConfig
 from verl.workers.rollout.base import BaseRollout
 from verl.workers.rollout.replica import RolloutReplica, TokenOutput
 from verl.workers.rollout.utils import get_vision_placeholder_token_ids
 
-GATHER_SECONDS = 0.02  # the requests of a training step arrive within it of each other
+from capcurr_plugin.draws import own_draws
+
+GATHER_SECONDS = 0.1  # the requests of a step arrive within it of each other
 
 
 def _server_name(replica_rank: int) -> str:
@@ -74,6 +87,7 @@ class _Request:
     top_k: int
     top_p: float
     max_tokens: int
+    seed: int
     future: "asyncio.Future[TokenOutput]"
 
     @property
@@ -94,9 +108,11 @@ class TransformersServer:
         # As verl's vLLM server does: behind a sampled image token there is no image.
         self.never = get_vision_placeholder_token_ids(self.processor) or None
         self.global_steps = 0
+        self.seed = self.config.seed + replica_rank
+        self.asked: Counter[bytes] = Counter()  # how often the same was asked of these weights
         self.waiting: list[_Request] = []
+        self.last_arrival = 0.0
         self.busy = asyncio.Lock()
-        torch.manual_seed(self.config.seed + replica_rank)
 
     async def load_weights(self, weights: dict[str, torch.Tensor], global_steps: int | None) -> None:
         async with self.busy:
@@ -105,6 +121,7 @@ class TransformersServer:
                 raise RuntimeError(f"the trainer's weights have names that the model has not: {unexpected[:5]}")
             if global_steps is not None:
                 self.global_steps = global_steps
+                self.asked.clear()
 
     async def generate(
         self,
@@ -114,28 +131,43 @@ class TransformersServer:
         image_data: list[Any] | None = None,
         **kwargs: Any,
     ) -> TokenOutput:
+        loop = asyncio.get_running_loop()
         room = self.config.prompt_length + self.config.response_length - len(prompt_ids)
+        images = list(image_data or [])
         request = _Request(
             prompt=list(prompt_ids),
-            images=list(image_data or []),
+            images=images,
             temperature=float(sampling_params.get("temperature", 1.0)),
             top_k=max(0, int(sampling_params.get("top_k", -1))),
             top_p=float(sampling_params.get("top_p", 1.0)),
             max_tokens=max(1, min(sampling_params.get("max_tokens") or self.config.response_length, room)),
-            future=asyncio.get_running_loop().create_future(),
+            seed=self._seed_of([request_id, list(prompt_ids), sampling_params], images),
+            future=loop.create_future(),
         )
         self.waiting.append(request)
-        await asyncio.sleep(GATHER_SECONDS)
+        self.last_arrival = loop.time()
+        while (quiet_in := self.last_arrival + GATHER_SECONDS - loop.time()) > 0:
+            await asyncio.sleep(quiet_in)
         async with self.busy:
             if not request.future.done():
                 await self._answer_like(request)
         return await request.future
+
+    def _seed_of(self, request: list[Any], images: list[Any]) -> int:
+        """Of the samples to one row, which come in any order, each has another, and all of them always the same."""
+        content = hashlib.blake2b(json.dumps(request, sort_keys=True, default=str).encode())
+        for image in images:
+            content.update(f"{image.mode} {image.size}".encode() + image.tobytes())
+        self.asked[content.digest()] += 1
+        told = f"{self.seed} {self.global_steps} {self.asked[content.digest()]}"
+        return int.from_bytes(hashlib.blake2b(told.encode() + content.digest(), digest_size=7).digest(), "big")
 
     async def _answer_like(self, first: _Request) -> None:
         """Answer the requests that wait and are sampled like this one, as one batch."""
         batch = [one for one in self.waiting if one.sampling == first.sampling][: self.config.max_num_seqs]
         if first not in batch:
             batch[-1] = first
+        batch.sort(key=lambda one: one.seed)
         self.waiting = [one for one in self.waiting if one not in batch]
         try:
             outputs = await asyncio.get_running_loop().run_in_executor(None, self._generate, batch)
@@ -148,14 +180,12 @@ class TransformersServer:
 
     @torch.no_grad()
     def _generate(self, batch: list[_Request]) -> list[TokenOutput]:
-        temperature, top_k, top_p = batch[0].sampling
+        temperature = batch[0].temperature
         inputs = self._inputs(batch)
-        sampling: dict[str, Any] = {"do_sample": False}
-        if temperature > 0:
-            sampling = {"do_sample": True, "temperature": temperature, "top_k": top_k, "top_p": top_p}
         out = self.model.generate(
             **inputs,
-            **sampling,
+            do_sample=False,
+            logits_processor=_sampling(batch) if temperature > 0 else None,
             max_new_tokens=max(request.max_tokens for request in batch),
             suppress_tokens=self.never,
             pad_token_id=self.tokenizer.pad_token_id,
@@ -199,6 +229,14 @@ class TransformersServer:
 
     wake_up = sleep = clear_kv_cache = release_kv_cache = resume_kv_cache = _nothing
     abort_all_requests = resume_generation = start_profile = stop_profile = _nothing
+
+
+def _sampling(batch: list[_Request]) -> LogitsProcessorList:
+    temperature, top_k, top_p = batch[0].sampling
+    steps: list[Any] = [TemperatureLogitsWarper(temperature)]
+    steps += [TopKLogitsWarper(top_k)] if top_k else []
+    steps += [TopPLogitsWarper(top_p)] if top_p < 1 else []
+    return LogitsProcessorList([*steps, own_draws([request.seed for request in batch], [1.0] * len(batch))])
 
 
 class TransformersReplica(RolloutReplica):

@@ -18,7 +18,7 @@ from capcurr_plugin.environments import ensure, root  # noqa: E402
 HOST_FILES = {
     "verl": [
         "capcurr_plugin/verl_host",
-        "capcurr_plugin/draws.py",
+        "capcurr_plugin/repeatable.py",
         "capcurr_plugin/environments/torchvision_on_cpu.py",
         *(f"capcurr_plugin/toyworld/{name}.py" for name in ("serving", "tiny_models", "warm_start")),
     ],

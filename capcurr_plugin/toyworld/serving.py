@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from capcurr_plugin.draws import own_draws
+from capcurr_plugin.repeatable import by_width, filled, own_draws
 from capcurr_plugin.toyworld.protocol import BadRequest, Said, serve
 
 MAX_PIXELS = 1 << 20
@@ -101,30 +101,42 @@ def _number(body: dict[str, Any], name: str, default: int, most: int) -> int:
 
 class Model:
     def __init__(self, folder: Path) -> None:
+        import torch
         from transformers import AutoModelForImageTextToText, AutoProcessor
 
+        torch.set_num_threads(1)  # with more, a row's last bits hang on the thread that it falls to; and slower here
         self.processor = AutoProcessor.from_pretrained(folder)
         self.processor.tokenizer.padding_side = "left"
         self.model: Any = AutoModelForImageTextToText.from_pretrained(folder).eval()
 
     def answer(self, batch: Sequence[Asked]) -> list[Said]:
+        sizes = [len(tokens) for tokens in self._inputs(batch)["input_ids"]]
+        said: dict[int, Said] = {}
+        for width, places in by_width(sizes).items():
+            some = [batch[place] for place in places]
+            said.update(zip(places, self._answer_as_one(some, width), strict=True))
+        return [said[place] for place in range(len(batch))]
+
+    def _inputs(self, batch: Sequence[Asked], **more: Any) -> Any:
+        images = [image for asked in batch for image in asked.images]
+        return self.processor(text=[asked.prompt for asked in batch], images=images or None, **more)
+
+    def _answer_as_one(self, batch: Sequence[Asked], width: int) -> list[Said]:
         import torch
 
-        images = [image for asked in batch for image in asked.images]
-        inputs = self.processor(
-            text=[asked.prompt for asked in batch], images=images or None, padding=True, return_tensors="pt"
-        )
+        rows = filled(batch)
+        inputs = self._inputs(rows, padding="max_length", max_length=width, return_tensors="pt")
         with torch.no_grad():
             out = self.model.generate(
                 **inputs,
                 do_sample=False,
                 max_new_tokens=max(asked.max_tokens for asked in batch),
-                logits_processor=[own_draws([one.seed for one in batch], [one.temperature for one in batch])],
+                logits_processor=[own_draws([row.seed for row in rows], [row.temperature for row in rows])],
                 pad_token_id=self.processor.tokenizer.pad_token_id,
             )
         sizes = inputs["attention_mask"].sum(1).tolist()
-        said = out[:, inputs["input_ids"].shape[1] :].tolist()
-        return [self._told(asked, *one) for asked, one in zip(batch, zip(said, sizes, strict=True), strict=True)]
+        tokens = out[:, inputs["input_ids"].shape[1] :].tolist()
+        return [self._told(asked, tokens[row], sizes[row]) for row, asked in enumerate(batch)]
 
     def _told(self, asked: Asked, tokens: list[int], size: int) -> Said:
         tokens = tokens[: asked.max_tokens]

@@ -1,8 +1,7 @@
 """verl's rollout `transformers`: responses by transformers' `generate`, many at a time, tokens in and tokens out.
 
 A server, which is a Ray actor, holds a copy of the model; an adapter in the training worker sends it new weights. With
-`full_determinism` a run can be repeated: what is drawn for a request hangs on seed, step and request, and the requests
-of a step are one batch, in an order of their own.
+`full_determinism` a run can be repeated: what is drawn for a request hangs on seed, step and request alone.
 """
 
 import asyncio
@@ -29,9 +28,9 @@ from verl.workers.rollout.base import BaseRollout
 from verl.workers.rollout.replica import RolloutReplica, TokenOutput
 from verl.workers.rollout.utils import get_vision_placeholder_token_ids
 
-from capcurr_plugin.draws import own_draws
+from capcurr_plugin.repeatable import filled, own_draws, width_of
 
-GATHER_SECONDS = 0.1  # the requests of a step arrive within it of each other
+GATHER_SECONDS = 0.02  # the requests of a step mostly arrive within it of each other
 
 
 def _server_name(replica_rank: int) -> str:
@@ -94,10 +93,18 @@ class _Request:
     def sampling(self) -> tuple[float, int, float]:
         return self.temperature, self.top_k, self.top_p
 
+    @property
+    def width(self) -> int:
+        return width_of(len(self.prompt))
+
+    def can_share_a_batch_with(self, other: "_Request") -> bool:
+        return (self.sampling, self.width) == (other.sampling, other.width)
+
 
 class TransformersServer:
     def __init__(self, rollout_config: Any, model_config: Any, replica_rank: int) -> None:
         self.config: Any = omega_conf_to_dataclass(rollout_config)
+        torch.set_num_threads(1)  # as Ray has it; with more, a row's last bits hang on the thread that it falls to
         described = omega_conf_to_dataclass(model_config, dataclass_type=HFModelConfig)
         self.processor, self.tokenizer = described.processor, described.tokenizer
         self.model: Any = AutoModelForImageTextToText.from_pretrained(
@@ -146,8 +153,8 @@ class TransformersServer:
         )
         self.waiting.append(request)
         self.last_arrival = loop.time()
-        while (quiet_in := self.last_arrival + GATHER_SECONDS - loop.time()) > 0:
-            await asyncio.sleep(quiet_in)
+        while (more := self.last_arrival + GATHER_SECONDS - loop.time()) > 0:
+            await asyncio.sleep(more)
         async with self.busy:
             if not request.future.done():
                 await self._answer_like(request)
@@ -163,11 +170,10 @@ class TransformersServer:
         return int.from_bytes(hashlib.blake2b(told.encode() + content.digest(), digest_size=7).digest(), "big")
 
     async def _answer_like(self, first: _Request) -> None:
-        """Answer the requests that wait and are sampled like this one, as one batch."""
-        batch = [one for one in self.waiting if one.sampling == first.sampling][: self.config.max_num_seqs]
+        """Answer the requests that wait and are of this one's kind, as one batch."""
+        batch = [one for one in self.waiting if one.can_share_a_batch_with(first)][: self.config.max_num_seqs]
         if first not in batch:
             batch[-1] = first
-        batch.sort(key=lambda one: one.seed)
         self.waiting = [one for one in self.waiting if one not in batch]
         try:
             outputs = await asyncio.get_running_loop().run_in_executor(None, self._generate, batch)
@@ -180,12 +186,12 @@ class TransformersServer:
 
     @torch.no_grad()
     def _generate(self, batch: list[_Request]) -> list[TokenOutput]:
-        temperature = batch[0].temperature
-        inputs = self._inputs(batch)
+        temperature, rows = batch[0].temperature, filled(batch)
+        inputs = self._inputs(rows)
         out = self.model.generate(
             **inputs,
             do_sample=False,
-            logits_processor=_sampling(batch) if temperature > 0 else None,
+            logits_processor=_sampling(rows) if temperature > 0 else None,
             max_new_tokens=max(request.max_tokens for request in batch),
             suppress_tokens=self.never,
             pad_token_id=self.tokenizer.pad_token_id,
@@ -199,7 +205,7 @@ class TransformersServer:
 
     def _inputs(self, batch: list[_Request]) -> dict[str, torch.Tensor]:
         """Prompts padded on the left, and the images of all of them in a row."""
-        width = max(len(request.prompt) for request in batch)
+        width = batch[0].width
         ids = torch.full((len(batch), width), self.tokenizer.pad_token_id)
         mask = torch.zeros_like(ids)
         for place, request in enumerate(batch):
@@ -231,12 +237,12 @@ class TransformersServer:
     abort_all_requests = resume_generation = start_profile = stop_profile = _nothing
 
 
-def _sampling(batch: list[_Request]) -> LogitsProcessorList:
-    temperature, top_k, top_p = batch[0].sampling
+def _sampling(rows: list[_Request]) -> LogitsProcessorList:
+    temperature, top_k, top_p = rows[0].sampling
     steps: list[Any] = [TemperatureLogitsWarper(temperature)]
     steps += [TopKLogitsWarper(top_k)] if top_k else []
     steps += [TopPLogitsWarper(top_p)] if top_p < 1 else []
-    return LogitsProcessorList([*steps, own_draws([request.seed for request in batch], [1.0] * len(batch))])
+    return LogitsProcessorList([*steps, own_draws([row.seed for row in rows], [1.0] * len(rows))])
 
 
 class TransformersReplica(RolloutReplica):

@@ -64,6 +64,12 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(part)
 
 
+def remove_parts(path: Path) -> None:
+    """What killed processes have left of a folder that nobody else writes now."""
+    for part in path.parent.glob(f".{path.name[:40]}.*.part"):
+        shutil.rmtree(part)
+
+
 def _umask() -> int:
     mask = os.umask(0o077)  # it can only be read by setting it
     os.umask(mask)

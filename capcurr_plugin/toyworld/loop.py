@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from capcurr_plugin.atomic import replacing, replacing_folder
+from capcurr_plugin.atomic import remove_parts, replacing, replacing_folder
 from capcurr_plugin.attribution.records import read_records
 from capcurr_plugin.database import cache_folder
 from capcurr_plugin.rows import CAPABILITIES
@@ -159,6 +159,7 @@ class Loop:
             print(f"      taken from {kept}", flush=True)
             _copy(kept, self.base)
             return
+        remove_parts(self.base)
         words = ("-m", "capcurr_plugin.toyworld.warm_start", self.base, "--family", FAMILY)
         more = ("--seed", settings.world_seed, "--steps", settings.lessons)
         self.workshop.run("verl", "warm_start", *words, *more, "--mix", json.dumps(asdict(settings.mix)))

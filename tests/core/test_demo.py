@@ -175,3 +175,14 @@ def test_the_memory_of_all_processes_is_noted(tmp_path):
     with told(Step("big", "Take memory", 3), 1, 1, workshop):
         workshop.run("core", "big", "-c", "import time; x = bytearray(300 << 20); time.sleep(3)")
     assert workshop.record.peak_memory_mb > 300
+
+
+def test_what_a_killed_warm_start_has_left_goes_away(tmp_path, monkeypatch):
+    monkeypatch.setenv("CAPCURR_CACHE", str(tmp_path / "cache"))
+    settings = settings_of()
+    loop = Loop(Workshop.open(tmp_path / "demo", PYTHONS, settings.record()), settings)
+    monkeypatch.setattr(Workshop, "run", lambda *_: loop.base.mkdir())
+    (tmp_path / "demo" / ".base.0123.part" / "new").mkdir(parents=True)
+    loop.warm_start()
+    assert {path.name for path in (tmp_path / "demo").iterdir()} == {"base", "logs", "demo.json"}
+    assert len(list((tmp_path / "cache" / "toyworld").iterdir())) == 1

@@ -119,9 +119,11 @@ class Workshop:
         return self.folder / LOGS / f"{name}.log"
 
 
-# No hub, and no threads of the tokenizers beside torch's.
+# No hub, and no threads of the tokenizers beside torch's; and torch's, which wait for each other at every turn, shall not
+# spin long meanwhile: on a machine that is busy otherwise the lessons would take ten times as long.
 _QUIET = {
     "HF_HUB_OFFLINE": "1",
+    "GOMP_SPINCOUNT": "2000",
     "TOKENIZERS_PARALLELISM": "false",
     "RAY_USAGE_STATS_ENABLED": "0",
     "PYTHONUNBUFFERED": "1",

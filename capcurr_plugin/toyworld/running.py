@@ -119,8 +119,8 @@ class Workshop:
         return self.folder / LOGS / f"{name}.log"
 
 
-# No hub, and no threads of the tokenizers beside torch's; and torch's, which wait for each other at every turn, shall not
-# spin long meanwhile: on a machine that is busy otherwise the lessons would take ten times as long.
+# No hub, and no threads of the tokenizers beside torch's. Torch's wait for each other at every turn, and shall not spin
+# for long meanwhile: on a machine that is busy otherwise the lessons would take ten times as long.
 _QUIET = {
     "HF_HUB_OFFLINE": "1",
     "GOMP_SPINCOUNT": "2000",

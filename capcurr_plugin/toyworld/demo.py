@@ -50,9 +50,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _settings(args: argparse.Namespace) -> Settings:
+    from capcurr_plugin.report.attributions import MOST_MODELS
+
     recipes = ("staged", "merged") if args.compare else ("staged",)
     if len(set(args.seeds)) < len(args.seeds) or min(args.seeds) < 1:
         raise InputError("--seeds: give different whole numbers from 1 on")
+    if (count := len(recipes) * len(args.seeds)) >= MOST_MODELS:
+        raise InputError(f"--seeds: makes {count} runs; one page has room for the models of {MOST_MODELS - 1}")
     quick = bool(args.quick)
     return Settings(
         seeds=args.seeds,

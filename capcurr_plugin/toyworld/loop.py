@@ -272,10 +272,14 @@ class Loop:
         self.workshop.capcurr("core", "attribute", *words, *judge, "--compare", *self.pair)
 
     def report(self) -> None:
-        folder = self.workshop.folder
+        from capcurr_plugin.report.training import MOST_RUNS
+
+        folder, trained = self.workshop.folder, runs(self.settings)
         told = [about(json.loads((folder / "results.json").read_text()))]
         if self.second_judge:
             told.append(beside_oracle(self.errors, self._errors_of(self.second_judge)))
+        if len(trained) > MOST_RUNS:
+            told.append(f"The curves of training are those of the first {MOST_RUNS} of {len(trained)} runs.\n")
         with replacing(folder / "about.txt") as file:
             file.write("\n".join(told).encode())
         self.workshop.capcurr(
@@ -283,7 +287,7 @@ class Loop:
             "report",
             *("report", folder / "report.html", "--title", "The toy world", "--about", folder / "about.txt"),
             *("--results", folder / "results.json", "--attribution", self.errors),
-            *("--train", *(self.run_folder(*run) for run in runs(self.settings))),
+            *("--train", *(self.run_folder(*run) for run in trained[:MOST_RUNS])),
             *("--rows", _measured(self.data / "needs_eyes.jsonl")),
             *("--order", *(self.data / f"{capability}.jsonl" for capability in CAPABILITIES)),
         )

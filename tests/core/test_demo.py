@@ -34,6 +34,10 @@ def settings_of(**words):
     [
         (["--seeds", "1", "1"], "--seeds: give different whole numbers"),
         (["--seeds", "0"], "--seeds: give different whole numbers"),
+        (
+            ["--compare", "--seeds", *map(str, range(1, 7))],
+            "--seeds: makes 12 runs; one page has room for the models of 11",
+        ),
         (["--verl-python", "/none"], "--verl-python /none: no such file"),
     ],
 )
@@ -186,3 +190,20 @@ def test_what_a_killed_warm_start_has_left_goes_away(tmp_path, monkeypatch):
     loop.warm_start()
     assert {path.name for path in (tmp_path / "demo").iterdir()} == {"base", "logs", "demo.json"}
     assert len(list((tmp_path / "cache" / "toyworld").iterdir())) == 1
+
+
+def test_the_page_shows_the_curves_of_as_many_runs_as_can_be_told_apart(tmp_path, monkeypatch):
+    settings = settings_of(compare=True, seeds=[1, 2, 3, 4, 5])
+    loop = Loop(Workshop.open(tmp_path / "demo", PYTHONS, settings.record()), settings)
+    compared = {"first": "Toy_Merged", "second": "Toy_Staged"}
+    averages = {"toyworld": {"difference": 1.0, "interval": [-1.0, 3.0]}}
+    results = {"comparison": compared | {"averages": averages}}
+    (tmp_path / "demo" / "results.json").write_text(json.dumps(results))
+    commands = []
+    monkeypatch.setattr(Workshop, "capcurr", lambda self, host, log, *words: commands.append([str(w) for w in words]))
+    loop.report()
+    (words,) = commands
+    assert sum("/runs/" in word for word in words) == 8
+    about = (tmp_path / "demo" / "about.txt").read_text()
+    assert "Toy_Staged cannot be told apart from Toy_Merged" in about
+    assert "those of the first 8 of 10 runs" in about

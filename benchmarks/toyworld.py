@@ -3,7 +3,7 @@ matters there. Trains staged and merged once for each seed, by `capcurr demo`, a
 
 usage: python benchmarks/toyworld.py [--out DIR] [--seeds 1 2 3 4 5] [--quick]
 
-Run it again after a stop: it goes on where it stopped. Five seeds take about two hours on two cores.
+Run it again after a stop: it goes on where it stopped. Five seeds take about 100 minutes on two cores.
 """
 
 import argparse

@@ -140,15 +140,15 @@ class TransformersServer:
     ) -> TokenOutput:
         loop = asyncio.get_running_loop()
         room = self.config.prompt_length + self.config.response_length - len(prompt_ids)
-        images = list(image_data or [])
+        prompt, images = list(prompt_ids), list(image_data or [])
         request = _Request(
-            prompt=list(prompt_ids),
+            prompt=prompt,
             images=images,
             temperature=float(sampling_params.get("temperature", 1.0)),
             top_k=max(0, int(sampling_params.get("top_k", -1))),
             top_p=float(sampling_params.get("top_p", 1.0)),
             max_tokens=max(1, min(sampling_params.get("max_tokens") or self.config.response_length, room)),
-            seed=self._seed_of([request_id, list(prompt_ids), sampling_params], images),
+            seed=self._seed_of([request_id, prompt, sampling_params], images),
             future=loop.create_future(),
         )
         self.waiting.append(request)
@@ -165,9 +165,10 @@ class TransformersServer:
         content = hashlib.blake2b(json.dumps(request, sort_keys=True, default=str).encode())
         for image in images:
             content.update(f"{image.mode} {image.size}".encode() + image.tobytes())
-        self.asked[content.digest()] += 1
-        told = f"{self.seed} {self.global_steps} {self.asked[content.digest()]}"
-        return int.from_bytes(hashlib.blake2b(told.encode() + content.digest(), digest_size=7).digest(), "big")
+        name = content.digest()
+        self.asked[name] += 1
+        told = f"{self.seed} {self.global_steps} {self.asked[name]}"
+        return int.from_bytes(hashlib.blake2b(told.encode() + name, digest_size=7).digest(), "big")
 
     async def _answer_like(self, first: _Request) -> None:
         """Answer the requests that wait and are of this one's kind, as one batch."""

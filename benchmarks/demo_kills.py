@@ -13,11 +13,13 @@ import os
 import random
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
-GRACE_SECONDS = 25.0  # in which verl ends in order
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "servers"))
+
+from processes import left_naming  # pyright: ignore[reportMissingImports]  of the tests
+
 COMPARED = ("base/*.safetensors", "data/*.jsonl", "data/LMUData/*.tsv", "runs/*/*/global_step_*/actor/huggingface/*")
 NAMING = ("results.json", "errors.jsonl")  # files that hold the folder's own name
 JOURNALS = ".answers.jsonl"  # in the order in which the answers came
@@ -40,12 +42,13 @@ def main() -> int:
         process.wait()
         kills += 1
         done = json.loads((killed / "demo.json").read_text())["done"]
-        left = left_after_grace(killed)
+        left = left_naming(killed)
         left_behind += len(left)
         print(f"kill {kills}: steps done before it: {len(done)}; processes left: {left or 'none'}", flush=True)
-    differing = differences(contents(undisturbed), contents(killed))
+    ours, theirs = contents(killed), contents(undisturbed)
+    differing = differences(ours, theirs)
     print(f"ended with {code} after {kills} kills; {left_behind} processes left behind")
-    print(f"{len(contents(killed))} files compared; differing: {', '.join(differing) or 'none'}")
+    print(f"{len(ours)} files compared; differing: {', '.join(differing) or 'none'}")
     return int(bool(code or left_behind or differing))
 
 
@@ -61,26 +64,6 @@ def ended_within(process: subprocess.Popen[bytes], seconds: float) -> int | None
         return process.wait(seconds)
     except subprocess.TimeoutExpired:
         return None
-
-
-def left_after_grace(folder: Path) -> list[str]:
-    """Processes that name the folder, once those that may end in order had their time."""
-    deadline = time.monotonic() + GRACE_SECONDS
-    while (left := naming(folder)) and time.monotonic() < deadline:
-        time.sleep(0.5)
-    return left
-
-
-def naming(folder: Path) -> list[str]:
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (process / "cmdline").read_bytes()
-        except OSError:  # it has just ended
-            continue
-        if os.fsencode(folder) in words:
-            found.append(process.name)
-    return found
 
 
 def contents(folder: Path) -> dict[str, str]:

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import shlex
-import socket
 import sys
 import threading
 import time
@@ -21,6 +20,7 @@ from capcurr_plugin.atomic import replacing
 from capcurr_plugin.errors import InputError, JobError
 from capcurr_plugin.evaluation.keeper import Kept, below
 from capcurr_plugin.locks import holding
+from capcurr_plugin.ports import free_port
 
 Host = Literal["core", "verl", "vlmeval"]
 
@@ -104,7 +104,7 @@ class Workshop:
     @contextlib.contextmanager
     def serving(self, host: Host, log: str, *words: object) -> Iterator[str]:
         """A server of this project, as long as the block lasts: its address."""
-        port = _free_port()
+        port = free_port()
         url = f"http://127.0.0.1:{port}"
         command = [str(self.pythons[host]), "-m", *map(str, words), "--port", str(port)]
         with self._log(log).open("ab", buffering=0) as sink:
@@ -128,12 +128,6 @@ _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "PYTHONUNBUFFERED": "1",
 }
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def _wait_for(url: str, kept: Kept, log: str) -> None:

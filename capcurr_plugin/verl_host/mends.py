@@ -11,6 +11,8 @@ from typing import Any
 
 from packaging.version import Version
 
+from capcurr_plugin.ports import quiet_ports
+
 LAST_VERL = Version("0.9.1")  # that was seen to need them
 
 
@@ -84,3 +86,20 @@ def mend_process_group(module: ModuleType) -> None:
 
     module.initialize_global_process_group_ray = with_ray  # pyright: ignore[reportAttributeAccessIssue]
     module.initialize_global_process_group = initialize_global_process_group  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def mend_master_port(module: ModuleType) -> None:
+    """`verl.single_controller.ray.base`: the port where the workers meet is chosen long before one of them opens it,
+    among those that the system gives out; whoever gets it meanwhile ends the run with EADDRINUSE."""
+    group = module.RayWorkerGroup
+    verls_own = group._get_master_addr_port
+
+    @functools.wraps(verls_own)
+    def _get_master_addr_port(
+        self: Any, pg: Any, bundle_index: int = 0, master_port_range: list[int] | None = None
+    ) -> None:
+        if master_port_range is None and (ports := quiet_ports()):
+            master_port_range = [ports.start, ports.stop]
+        verls_own(self, pg, bundle_index=bundle_index, master_port_range=master_port_range)
+
+    group._get_master_addr_port = _get_master_addr_port

@@ -86,6 +86,7 @@ when_executed("verl.workers.rollout.base", _offer_rollout_adapter)
 if mends.needed():
     _change_at("verl.utils.tensordict_utils", "mends", "mend_position_ids")
     _change_at("verl.models.transformers.qwen2_vl", "mends", "mend_text_batches")
+    _change_at("verl.single_controller.ray.base", "mends", "mend_master_port")
 if os.environ.get("VERL_PLATFORM", "").strip().lower() == "cpu":
     import_module(f"{HOST}.cpu.platform")
     if mends.needed():

@@ -11,6 +11,7 @@ from browser import PHONE, shot, watched_page
 from capcurr_plugin.attribution.audits import read_audit
 from capcurr_plugin.attribution.kinds import KINDS, MEANINGS
 from capcurr_plugin.attribution.records import Vote
+from capcurr_plugin.ports import free_port
 
 
 def opened(page, address):
@@ -301,14 +302,6 @@ def test_when_nothing_is_saved_the_page_says_so(page, troubles, tmp_path):
     # Whatever was under way when the server ended, and then the save.
     assert troubles and all("ERR_CONNECTION_RE" in one or "ERR_CONTENT_LENGTH" in one for one in troubles)
     troubles.clear()
-
-
-def free_port():
-    import socket
-
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
 
 
 def test_a_failed_save_can_be_tried_again(page, troubles, tmp_path):

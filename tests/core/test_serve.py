@@ -27,6 +27,7 @@ from capcurr_plugin.evaluation.aliases import load_aliases
 from capcurr_plugin.evaluation.engines import ENGINES, Launch
 from capcurr_plugin.evaluation.keeper import Kept
 from capcurr_plugin.evaluation.serve import Options, make_plan, serving
+from capcurr_plugin.ports import free_port
 
 ALIASES = load_aliases(environment={})
 LONG = 60  # seconds that anything may take on a busy machine
@@ -376,12 +377,6 @@ def engine(monkeypatch, machine, tmp_path):
 
     does()
     return does
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def plan_of(**settings):

@@ -138,11 +138,8 @@ def _clean(name):
 
 
 if __name__ == "__main__":
-    import socket
-
     import torch.multiprocessing
 
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    torch.multiprocessing.spawn(work, args=(*sys.argv[1:4], port), nprocs=int(sys.argv[3]))
+    from capcurr_plugin.ports import free_port
+
+    torch.multiprocessing.spawn(work, args=(*sys.argv[1:4], free_port()), nprocs=int(sys.argv[3]))

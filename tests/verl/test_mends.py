@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from capcurr_plugin.ports import quiet_ports
+
 pytestmark = pytest.mark.slow
 
 POSITIONS = """
@@ -56,6 +58,19 @@ except Exception as error:
     print("wrong")
 """
 
+MASTER_PORT = """
+import ray
+from ray.util.placement_group import placement_group
+from verl.single_controller.ray.base import RayWorkerGroup
+from capcurr_plugin.ports import GIVEN_OUT
+ray.init(num_cpus=1, include_dashboard=False)
+group = object.__new__(RayWorkerGroup)
+group._master_addr = group._master_port = None
+group._get_master_addr_port(placement_group([{"CPU": 1}]))
+lowest, highest = map(int, GIVEN_OUT.read_text().split())
+print("wrong" if lowest <= int(group._master_port) <= highest else "right")
+"""
+
 PROCESSOR = """
 import sys
 from verl.utils import hf_processor
@@ -96,6 +111,12 @@ def test_a_batch_of_text_alone_in_qwen2_5_vl(tmp_path):
 def test_the_process_group_of_the_cpu():
     assert run(PROCESS_GROUP, plugin=False)[-1] == "wrong"
     assert run(PROCESS_GROUP, plugin=True)[-1] == "right"
+
+
+@pytest.mark.skipif(quiet_ports() is None, reason="this system gives out all ports")
+def test_the_port_where_workers_meet():
+    assert run(MASTER_PORT, plugin=False)[-1] == "wrong"
+    assert run(MASTER_PORT, plugin=True)[-1] == "right"
 
 
 def test_the_processor_of_internvl(tmp_path):

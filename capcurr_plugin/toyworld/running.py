@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import shlex
+import shutil
 import sys
 import threading
 import time
@@ -47,6 +48,7 @@ class Workshop:
     folder: Path  # commands run in it: for `python -m`, a file like cmd.py beside the user would be Python's own
     pythons: Mapping[Host, Path]
     record: Record
+    at_work: Kept | None = None  # the command that was started last
 
     @classmethod
     def open(cls, folder: Path, pythons: Mapping[Host, Path], settings: Mapping[str, Any]) -> Workshop:
@@ -94,7 +96,8 @@ class Workshop:
         command = [str(self.pythons[host]), *map(str, words)]
         path = self._log(log)
         with path.open("ab", buffering=0) as sink:
-            kept = Kept(command, sink, environment={**os.environ, **_QUIET, **environment}, folder=self.folder)
+            kept = Kept(command, sink, environment={**_surroundings(), **environment}, folder=self.folder)
+            self.at_work = kept
             code = kept.wait()
         if code:
             lines = "\n".join(f"      | {line}" for line in kept.last_lines(SHOWN_LINES))
@@ -108,7 +111,7 @@ class Workshop:
         url = f"http://127.0.0.1:{port}"
         command = [str(self.pythons[host]), "-m", *map(str, words), "--port", str(port)]
         with self._log(log).open("ab", buffering=0) as sink:
-            kept = Kept(command, sink, GRACE_SECONDS, environment={**os.environ, **_QUIET}, folder=self.folder)
+            kept = Kept(command, sink, GRACE_SECONDS, environment=_surroundings(), folder=self.folder)
             try:
                 _wait_for(url, kept, log)
                 yield url
@@ -128,6 +131,12 @@ _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "PYTHONUNBUFFERED": "1",
 }
+
+
+def _surroundings() -> dict[str, str]:
+    """What commands find in their environment. Byte code is kept, though a container may forbid it: without, each of
+    verl's starts takes a minute more."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"} | _QUIET
 
 
 def _wait_for(url: str, kept: Kept, log: str) -> None:
@@ -157,7 +166,7 @@ class Step:
 def told(step: Step, number: int, of: int, workshop: Workshop) -> Iterator[None]:
     """Says what begins and how long that takes, shows the time while it runs, and writes down that it is done."""
     print(f"[{number}/{of}] {step.what} (about {clock(step.seconds)})", flush=True)
-    start, watch = time.monotonic(), _Watch(step, workshop.record)
+    start, watch = time.monotonic(), _Watch(step, workshop)
     try:
         with watch:
             yield
@@ -174,11 +183,11 @@ def clock(seconds: float) -> str:
 
 
 class _Watch(threading.Thread):
-    """The time that has passed, on a terminal; and the most memory that was in use."""
+    """The time that has passed and what the command said last, on a terminal; and the most memory that was in use."""
 
-    def __init__(self, step: Step, record: Record) -> None:
+    def __init__(self, step: Step, workshop: Workshop) -> None:
         super().__init__(daemon=True)
-        self._step, self._record, self._over = step, record, threading.Event()
+        self._step, self._workshop, self._over = step, workshop, threading.Event()
         self._shows = sys.stderr.isatty()
 
     def __enter__(self) -> None:
@@ -189,14 +198,24 @@ class _Watch(threading.Thread):
         self.join()
 
     def run(self) -> None:
-        start = time.monotonic()
+        start, record = time.monotonic(), self._workshop.record
         while not self._over.wait(TELL_SECONDS):
-            self._record.peak_memory_mb = max(self._record.peak_memory_mb, memory_below(os.getpid()) >> 20)
+            record.peak_memory_mb = max(record.peak_memory_mb, memory_below(os.getpid()) >> 20)
             if self._shows:
                 passed = clock(time.monotonic() - start)
-                print(f"\r      {passed} of about {clock(self._step.seconds)} ", end="", file=sys.stderr, flush=True)
+                line = f"      {passed} of about {clock(self._step.seconds)}   {self._said_last()}"
+                print(f"\r\x1b[K{_fitting(line)}", end="", file=sys.stderr, flush=True)
         if self._shows:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+    def _said_last(self) -> str:
+        kept = self._workshop.at_work
+        return "".join(kept.last_lines(1)) if kept and kept.poll() is None else ""
+
+
+def _fitting(line: str) -> str:
+    """In one line of the terminal, and without orders to it."""
+    return "".join(filter(str.isprintable, line))[: shutil.get_terminal_size().columns - 1]
 
 
 def memory_below(pid: int) -> int:

@@ -181,6 +181,26 @@ def test_the_memory_of_all_processes_is_noted(tmp_path):
     assert workshop.record.peak_memory_mb > 300
 
 
+def test_a_terminal_shows_what_the_command_said_last(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "60")
+    workshop = Workshop.open(tmp_path / "demo", PYTHONS, {})
+    code = "import time; print('step 1 of 2'); time.sleep(2); print('\x1b[2Jstep 2' + '.' * 99); time.sleep(2)"
+    with told(Step("train", "Train", 300), 1, 1, workshop):
+        workshop.run("core", "train", "-c", code)
+    lines = capsys.readouterr().err.split("\r\x1b[K")
+    assert "      1 s of about 5.0 min   step 1 of 2" in lines
+    assert any(line.endswith("of about 5.0 min   [2Jstep 2" + "." * 21) for line in lines)
+    assert max(map(len, lines)) == 59
+    assert lines[-1] == ""  # it is wiped away
+
+
+def test_commands_keep_byte_code(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    workshop = Workshop.open(tmp_path / "demo", PYTHONS, {})
+    workshop.run("core", "said", "-c", "import sys; raise SystemExit(sys.dont_write_bytecode)")
+
+
 def test_what_a_killed_warm_start_has_left_goes_away(tmp_path, monkeypatch):
     monkeypatch.setenv("CAPCURR_CACHE", str(tmp_path / "cache"))
     settings = settings_of()

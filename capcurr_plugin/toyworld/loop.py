@@ -40,7 +40,7 @@ class Training:
         """On 2 cores, with so many validation rows: verl's starts, the validations, and the steps."""
         starts = 1 if recipe == "merged" else len(CAPABILITIES)
         validations = starts + 2 * len(CAPABILITIES)
-        return 50 * starts + 0.017 * validated * validations + 4.4 * self.steps * len(CAPABILITIES)
+        return 40 * starts + 0.027 * validated * validations + 4.4 * self.steps * len(CAPABILITIES)
 
     def words(self, recipe: str) -> list[str]:
         steps = self.steps * (len(CAPABILITIES) if recipe == "merged" else 1)
@@ -112,13 +112,14 @@ class Loop:
         yield Step("warm_start", what, 10 + 0.065 * settings.lessons), self.warm_start
         yield Step("questions", "Write a question from each caption, by rules over the scene", 3), self.questions
         what = "Keep the questions that need eyes, and measure pass rates"
-        yield Step("measure", what, 5 + 0.07 * settings.sizes.rows), self.measure
+        answers = settings.sizes.rows * (1 + settings.answers)
+        yield Step("measure", what, 15 + 0.0082 * answers), self.measure
         for recipe, seed in trained:
             what = f"Train {recipe}, seed {seed}, in verl: GRPO on the CPU"
             seconds = settings.training.seconds(recipe, settings.sizes.validated)
             yield Step(f"train_{recipe}_{seed}", what, seconds), lambda r=recipe, s=seed: self.train(r, s)
         what = "Score all models on held-out scenes, by VLMEvalKit's own run.py"
-        yield Step("score", what, 45 * (1 + len(trained))), self.score
+        yield Step("score", what, (12 + 0.125 * settings.sizes.test) * (1 + len(trained))), self.score
         yield Step("results", "Tabulate the scores with intervals, and compare the models", 5), self.results
         yield Step("attribute", "Find the first error of each wrong answer; an oracle judges", 10), self.attribute
         beside = ""

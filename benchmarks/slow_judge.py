@@ -56,4 +56,5 @@ async def serve() -> None:
     await asyncio.Event().wait()
 
 
-asyncio.run(serve())
+if __name__ == "__main__":
+    asyncio.run(serve())

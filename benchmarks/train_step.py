@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(CHECKOUT / "tests" / "verl"))
+sys.path[:0] = [str(CHECKOUT / "tests" / "verl"), str(CHECKOUT / "tests" / "models")]
 
 import toy_task  # noqa: E402  # pyright: ignore[reportMissingImports]  the task of the tests
 

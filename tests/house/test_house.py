@@ -1,5 +1,6 @@
 """The rules of the house that a machine can check."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -60,3 +61,14 @@ def test_no_committed_file_is_large_or_names_this_machine():
             content = path.read_bytes()
             assert len(content) < 1_000_000, name
             assert not [needle for needle in needles if needle in content], name
+
+
+ELSEWHERE = {"datasketch", "vlmeval"}  # what a benchmark runs beside, and this environment has not
+
+
+@pytest.mark.parametrize("path", sorted((CHECKOUT / "benchmarks").glob("*.py")), ids=lambda path: path.stem)
+def test_a_benchmark_finds_its_modules(path):
+    as_script = f"import runpy, sys; sys.argv = ['', '0', '0']; sys.path[0] = {str(path.parent)!r}"
+    code, output = run(sys.executable, "-c", f"{as_script}; runpy.run_path({str(path)!r}, run_name='read')")
+    missing = re.search(r"No module named '(\w+)'", output)
+    assert code == 0 or (missing and missing[1] in ELSEWHERE), output

@@ -7,14 +7,14 @@ import secrets
 import socket
 from pathlib import Path
 
-FIRST = 20_000  # Ray's workers have those from 10,002 to 19,999
+FIRST, END = 20_000, 30_000  # Ray's workers have those from 10,002 on, Kubernetes' services those from 30,000 on
 SEARCHED = 100
 GIVEN_OUT = Path("/proc/sys/net/ipv4/ip_local_port_range")  # to connections and to who asks for any port
 
 
 def quiet_ports() -> range | None:
     """Some that the system gives to nobody who does not name them, elsewhere each time; none where it gives all."""
-    room = _lowest_given_out() - FIRST - SEARCHED
+    room = min(_lowest_given_out(), END) - FIRST - SEARCHED
     if room <= 0:
         return None
     start = FIRST + secrets.randbelow(room)  # a seeded dice would send all runs to the same
@@ -38,4 +38,4 @@ def _lowest_given_out() -> int:
     try:
         return int(GIVEN_OUT.read_text().split()[0])
     except (OSError, ValueError, IndexError):
-        return 32_768  # as Linux has it; other systems begin higher
+        return END  # systems that do not tell begin higher

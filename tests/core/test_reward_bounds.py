@@ -143,6 +143,7 @@ def worker_pids():
 
 
 def test_an_answer_that_takes_too_long_is_told_counted_and_its_worker_replaced(monkeypatch):
+    warm_up()  # one may just be replaced, of a test before
     before, timed_out = worker_pids(), timed_out_verdicts()
     assert len(before) == workers.pool().size
     scores = compute_score_batch([""] * 2, [response(SLOW), response("7")], ["42", "7"])

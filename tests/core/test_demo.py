@@ -11,6 +11,7 @@ from row_samples import error_line
 from capcurr_plugin import locks
 from capcurr_plugin.cli import main
 from capcurr_plugin.errors import InputError, JobError
+from capcurr_plugin.toyworld import running
 from capcurr_plugin.toyworld.demo import _settings
 from capcurr_plugin.toyworld.loop import Loop, Training, model_name, runs
 from capcurr_plugin.toyworld.running import Record, Step, Workshop, memory_below, told
@@ -184,12 +185,13 @@ def test_the_memory_of_all_processes_is_noted(tmp_path):
 def test_a_terminal_shows_what_the_command_said_last(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setattr(running, "TELL_SECONDS", 2.0)  # until then the command speaks, also on a busy machine
     workshop = Workshop.open(tmp_path / "demo", PYTHONS, {})
-    code = "import time; print('step 1 of 2'); time.sleep(2); print('\x1b[2Jstep 2' + '.' * 99); time.sleep(2)"
+    code = "import time; print('step 1 of 2'); time.sleep(3); print('\x1b[2Jstep 2' + '.' * 99); time.sleep(3)"
     with told(Step("train", "Train", 300), 1, 1, workshop):
         workshop.run("core", "train", "-c", code)
     lines = capsys.readouterr().err.split("\r\x1b[K")
-    assert "      1 s of about 5.0 min   step 1 of 2" in lines
+    assert "      2 s of about 5.0 min   step 1 of 2" in lines
     assert any(line.endswith("of about 5.0 min   [2Jstep 2" + "." * 21) for line in lines)
     assert max(map(len, lines)) == 59
     assert lines[-1] == ""  # it is wiped away

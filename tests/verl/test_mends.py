@@ -113,10 +113,9 @@ def test_the_process_group_of_the_cpu():
     assert run(PROCESS_GROUP, plugin=True)[-1] == "right"
 
 
-@pytest.mark.skipif(quiet_ports() is None, reason="this system gives out all ports")
 def test_the_port_where_workers_meet():
     assert run(MASTER_PORT, plugin=False)[-1] == "wrong"
-    assert run(MASTER_PORT, plugin=True)[-1] == "right"
+    assert run(MASTER_PORT, plugin=True)[-1] == ("right" if quiet_ports() else "wrong")  # where all are given out
 
 
 def test_the_processor_of_internvl(tmp_path):
